@@ -1,0 +1,406 @@
+"""Configurations: plain dataclasses, checked before anything is built.
+
+`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below. The
+named configurations are the functions in `pixelrnn_jax/configs/`; `NAME:smoke`
+is the same pipeline shrunk to a minute of work on data in the package.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from pixelrnn_jax.errors import InputError
+
+KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
+DTYPES = ("float32", "bfloat16", "float64")
+BINARIZATIONS = ("none", "static", "dynamic", "threshold")
+
+
+def _resumable(default):
+  """A field that may change when a run is resumed: it alters no parameter."""
+  return dataclasses.field(default=default, metadata={"resumable": True})
+
+
+@dataclasses.dataclass
+class ModelConfig:
+  """A model of the paper (arXiv 1601.06759, section 3 and Table 1).
+
+  Attributes:
+    kind: `pixel_cnn`, `row_lstm` or `diagonal_bilstm`.
+    image_shape: (H, W, C), height, width and channels (1 or 3).
+    levels: values of a channel are 0 .. levels - 1, from 2 to 256.
+    hidden: the paper's h; the trunk between the layers has 2h features.
+    layers: residual layers after the first convolution.
+    head_features: width of the two output layers (1024 for natural images,
+      32 for MNIST).
+    kernel_size: odd width of the residual layers' convolutions: K x K in the
+      PixelCNN, K x 1 along the row in the Row LSTM (input-to-state and
+      state-to-state). The Diagonal BiLSTM's are 1x1 and 2x1 and ignore it.
+    first_kernel_size: odd size of the first convolution (mask A).
+    residual: add each layer's input to its output.
+    skip: add a learned 1x1 projection of every layer to the head's input.
+    dtype: of the products: `float32`, `bfloat16` or `float64`. Parameters,
+      cell states, logits and the loss are float32 (float64 for `float64`,
+      which needs `jax_enable_x64`).
+  """
+
+  kind: str
+  image_shape: tuple[int, int, int]
+  levels: int = 256
+  hidden: int = 128
+  layers: int = 12
+  head_features: int = 1024
+  kernel_size: int = 3
+  first_kernel_size: int = 7
+  residual: bool = True
+  skip: bool = False
+  dtype: str = "float32"
+
+  def validate(self) -> None:
+    """Raises InputError for sizes that make no model."""
+    _check_types(self, "model")
+    _check_choice("model.kind", self.kind, KINDS)
+    _check_choice("model.dtype", self.dtype, DTYPES)
+    height, width, channels = self.image_shape
+    if height < 1 or width < 1:
+      raise InputError(
+          f"model.image_shape={self.image_shape}: height and width must be at"
+          " least 1."
+      )
+    if channels not in (1, 3):
+      raise InputError(
+          f"model.image_shape={self.image_shape}: the last entry is the number"
+          " of channels and must be 1 (grey) or 3 (RGB)."
+      )
+    if not 2 <= self.levels <= 256:
+      raise InputError(
+          f"model.levels={self.levels}: must be from 2 (binary) to 256 (8 bit)."
+      )
+    for name in ("hidden", "head_features"):
+      if getattr(self, name) < channels:
+        raise InputError(
+            f"model.{name}={getattr(self, name)} is fewer features than the"
+            f" image's {channels} channels, so a channel would have none. Set"
+            f" model.{name} to {channels} or more."
+        )
+    if self.layers < 1:
+      raise InputError(f"model.layers={self.layers}: must be at least 1.")
+    for name in ("kernel_size", "first_kernel_size"):
+      if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+        raise InputError(
+            f"model.{name}={getattr(self, name)}: must be odd and positive, so"
+            " that the kernel has a centre. Use 3 or 7, for example."
+        )
+
+
+@dataclasses.dataclass
+class DataConfig:
+  """Where images come from.
+
+  Attributes:
+    source: `packaged_mnist` (binarised MNIST, in the package),
+      `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
+      tests), or `tfds:NAME[/CONFIG]`, any image data set of TensorFlow
+      Datasets (`tfds:mnist`, `tfds:cifar10`, ...).
+    binarization: how grey values become bits where model.levels is 2:
+      `static` (drawn once from the intensities with a fixed seed), `dynamic`
+      (drawn anew each time an image is used in training), `threshold` (at
+      half the range), or `none` for images that are used as they are.
+    data_dir: where TFDS keeps its data; "" is TFDS's default.
+    validation_images: images cut from the end of the training part for
+      validation; they are not trained on.
+    max_images: use only the first so many images of each part; 0 is all.
+    workers: Grain worker processes; 0 reads in the training process.
+  """
+
+  source: str = "packaged_mnist"
+  binarization: str = "static"
+  data_dir: str = ""
+  validation_images: int = 10_000
+  max_images: int = 0
+  workers: int = 0
+
+  def validate(self) -> None:
+    """Raises InputError for settings that name no data."""
+    _check_types(self, "data")
+    _check_choice("data.binarization", self.binarization, BINARIZATIONS)
+    if self.source not in ("packaged_mnist", "coloured_mnist") and not (
+        self.source.startswith("tfds:") and len(self.source) > len("tfds:")
+    ):
+      raise InputError(
+          f"data.source={self.source!r}: use 'packaged_mnist',"
+          " 'coloured_mnist' or 'tfds:NAME', for example 'tfds:cifar10'."
+      )
+    for name in ("max_images", "workers"):
+      if getattr(self, name) < 0:
+        raise InputError(f"data.{name}={getattr(self, name)}: must be 0 or more.")
+    if self.validation_images < 1:
+      raise InputError(
+          f"data.validation_images={self.validation_images}: must be at least"
+          " 1; the best checkpoint is chosen on these images."
+      )
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+  """RMSProp (paper, section 5.1) with optional schedule and clipping.
+
+  Attributes:
+    learning_rate: the highest value of the schedule.
+    decay: decay of the mean of squared gradients.
+    epsilon: added to the root of that mean.
+    momentum: 0 is plain RMSProp, as in the paper.
+    warmup_steps: linear rise from 0.
+    decay_steps: cosine decay to 0 that ends at this step, warm-up included; 0
+      keeps the rate constant, as in the paper.
+    clip_norm: gradients of a larger global norm are scaled down to it; 0 is
+      no clipping.
+  """
+
+  learning_rate: float = 1e-3
+  decay: float = 0.95
+  epsilon: float = 1e-8
+  momentum: float = 0.0
+  warmup_steps: int = 0
+  decay_steps: int = 0
+  clip_norm: float = 1.0
+
+  def validate(self) -> None:
+    """Raises InputError for values outside their range."""
+    _check_types(self, "optimizer")
+    for name, low, high in (
+        ("learning_rate", 0.0, math.inf), ("epsilon", 0.0, math.inf)):
+      if not low < getattr(self, name) < high:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be positive and finite."
+        )
+    for name in ("decay", "momentum"):
+      if not 0.0 <= getattr(self, name) < 1.0:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be in [0, 1)."
+        )
+    for name in ("warmup_steps", "decay_steps", "clip_norm"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be 0 or more."
+        )
+    if 0 < self.decay_steps <= self.warmup_steps:
+      raise InputError(
+          f"optimizer.decay_steps={self.decay_steps} must be larger than"
+          f" optimizer.warmup_steps={self.warmup_steps}, or 0 for no decay."
+      )
+
+
+@dataclasses.dataclass
+class TrainConfig:
+  """The run.
+
+  Attributes:
+    seed: parameters, order of the data and samples follow from it.
+    batch_size: images in a step, over all devices and processes.
+    steps: optimiser steps in all.
+    log_every: steps between two lines of metrics.
+    eval_every: steps between two validations.
+    checkpoint_every: steps between two checkpoints.
+    eval_batch_size: images in an evaluation batch, over all devices.
+    samples: images drawn for the grid at the end; 0 draws none.
+  """
+
+  seed: int = 0
+  batch_size: int = 16
+  steps: int = 100_000
+  log_every: int = _resumable(50)
+  eval_every: int = _resumable(2_500)
+  checkpoint_every: int = _resumable(2_500)
+  eval_batch_size: int = _resumable(128)
+  samples: int = _resumable(16)
+
+  def validate(self) -> None:
+    """Raises InputError for values outside their range."""
+    _check_types(self, "train")
+    for name in ("batch_size", "steps", "log_every", "eval_every",
+                 "checkpoint_every", "eval_batch_size"):
+      if getattr(self, name) < 1:
+        raise InputError(f"train.{name}={getattr(self, name)}: must be at least 1.")
+    for name in ("seed", "samples"):
+      if getattr(self, name) < 0:
+        raise InputError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
+
+
+@dataclasses.dataclass
+class Config:
+  """A whole experiment.
+
+  Attributes:
+    name: what `load_config` was called with.
+    model: see ModelConfig.
+    data: see DataConfig.
+    optimizer: see OptimizerConfig.
+    train: see TrainConfig.
+  """
+
+  name: str
+  model: ModelConfig
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+  def validate(self) -> None:
+    """Raises InputError for any field, or pair of fields, that cannot work."""
+    _check_types(self, "config")
+    self.model.validate()
+    self.data.validate()
+    self.optimizer.validate()
+    self.train.validate()
+    binary = self.model.levels == 2
+    if self.data.source == "packaged_mnist" and not (
+        binary and self.data.binarization == "static"
+        and tuple(self.model.image_shape) == (28, 28, 1)
+    ):
+      raise InputError(
+          "data.source='packaged_mnist' is 28x28 MNIST, binarised once. It needs"
+          " model.image_shape=(28, 28, 1), model.levels=2 and"
+          " data.binarization='static'; for other binarisations or grey values"
+          " use data.source='tfds:mnist'."
+      )
+    if self.data.source == "coloured_mnist" and (
+        binary or self.model.image_shape[2] != 3
+    ):
+      raise InputError(
+          "data.source='coloured_mnist' makes RGB images: it needs 3 channels in"
+          " model.image_shape and more than 2 model.levels."
+      )
+    if binary == (self.data.binarization == "none"):
+      raise InputError(
+          f"data.binarization={self.data.binarization!r} does not go with"
+          f" model.levels={self.model.levels}: binary models (levels=2) need"
+          " 'static', 'dynamic' or 'threshold', all others 'none'."
+      )
+
+
+def load_config(name: str) -> Config:
+  """Returns the configuration of that name, checked.
+
+  Args:
+    name: a function's name in `pixelrnn_jax/configs/`, or `NAME:smoke`.
+
+  Raises:
+    InputError: there is no such name.
+  """
+  from pixelrnn_jax import configs  # configs import this module
+
+  base, colon, variant = name.partition(":")
+  if base not in configs.CONFIGS:
+    near = difflib.get_close_matches(base, configs.CONFIGS, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise InputError(
+        f"There is no config named {base!r}.{hint} The names are: "
+        + ", ".join(configs.CONFIGS) + "."
+    )
+  if colon and variant != "smoke":
+    raise InputError(
+        f"Config {name!r}: the only variant is 'smoke'; use {base}:smoke."
+    )
+  config = configs.CONFIGS[base]()
+  config.name = base
+  if variant:
+    config = configs.smoke(config)
+  config.validate()
+  return config
+
+
+def to_json(config: Config) -> str:
+  """The configuration as JSON, for `config.json`."""
+  return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+  """The checked configuration that `to_json` wrote.
+
+  Raises:
+    InputError: the text is no JSON, or a field is unknown, missing or wrong.
+  """
+  try:
+    tree = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(f"The configuration is not valid JSON: {error}.") from error
+  config = _from_tree(Config, tree, "config")
+  config.validate()
+  return config
+
+
+def changed_fields(
+    old: Config, new: Config, keep: Callable[[dataclasses.Field], bool]
+) -> list[str]:
+  """Lines "part.field: OLD became NEW" of the fields that `keep` selects."""
+
+  def changes(old_part, new_part, prefix):
+    for field in dataclasses.fields(old_part):
+      before = getattr(old_part, field.name)
+      after = getattr(new_part, field.name)
+      if dataclasses.is_dataclass(before):
+        yield from changes(before, after, f"{prefix}{field.name}.")
+      elif before != after and keep(field):
+        yield f"{prefix}{field.name}: {before!r} became {after!r}"
+
+  return list(changes(old, new, ""))
+
+
+def _from_tree(cls: type, tree: Any, path: str) -> Any:
+  """An instance of the dataclass `cls` from nested dictionaries."""
+  if not isinstance(tree, dict):
+    raise InputError(f"{path} must be an object with fields, not {tree!r}.")
+  hints = typing.get_type_hints(cls)
+  unknown = sorted(set(tree) - set(hints))
+  if unknown:
+    raise InputError(
+        f"{path} has no field {unknown[0]!r}; it has: {', '.join(hints)}."
+    )
+  required = {
+      f.name for f in dataclasses.fields(cls)
+      if f.default is dataclasses.MISSING
+      and f.default_factory is dataclasses.MISSING
+  }
+  missing = sorted(required - set(tree))
+  if missing:
+    raise InputError(f"{path} lacks the field {missing[0]!r}.")
+  values = {}
+  for name, value in tree.items():
+    if dataclasses.is_dataclass(hints[name]):
+      value = _from_tree(hints[name], value, f"{path}.{name}")
+    elif isinstance(value, list):
+      value = tuple(value)
+    values[name] = value
+  return cls(**values)
+
+
+def _check_types(part: Any, path: str) -> None:
+  """Raises InputError where a field's value is not of its annotated type."""
+  for name, hint in typing.get_type_hints(type(part)).items():
+    value = getattr(part, name)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+      continue  # 1 for 1.0
+    if typing.get_origin(hint) is tuple:
+      wanted = typing.get_args(hint)
+      good = (
+          isinstance(value, (tuple, list)) and len(value) == len(wanted)
+          and all(type(v) is w for v, w in zip(value, wanted))
+      )
+      described = "(" + ", ".join(w.__name__ for w in wanted) + ")"
+    else:
+      good = type(value) is hint
+      described = hint.__name__
+    if not good:
+      raise InputError(
+          f"{path}.{name}={value!r} is of the wrong type: it must be {described}."
+      )
+
+
+def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises InputError unless `value` is one of `choices`."""
+  if value not in choices:
+    raise InputError(f"{path}={value!r}: must be one of {', '.join(choices)}.")
