@@ -1,0 +1,33 @@
+"""Pixel Recurrent Neural Networks (van den Oord et al., 2016) in JAX and Flax.
+
+    import pixelrnn_jax as prnn
+
+    config = prnn.load_config("row_lstm_cifar10")
+    model = prnn.build_model(config.model)
+    variables = model.init(key, images)
+    prnn.bits_per_dim(model, variables, images)
+    prnn.sample(model, variables, key, num=16)
+"""
+
+from pixelrnn_jax.config import (
+    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig, load_config)
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.sampling import complete, sample
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "InputError",
+    "ModelConfig",
+    "OptimizerConfig",
+    "TrainConfig",
+    "bits_per_dim",
+    "build_model",
+    "complete",
+    "load_config",
+    "log_prob",
+    "log_probs",
+    "sample",
+]

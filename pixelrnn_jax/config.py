@@ -25,7 +25,7 @@ def _resumable(default):
   return dataclasses.field(default=default, metadata={"resumable": True})
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(unsafe_hash=True)  # a static argument of jit
 class ModelConfig:
   """A model of the paper (arXiv 1601.06759, section 3 and Table 1).
 
