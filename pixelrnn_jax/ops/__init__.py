@@ -4,24 +4,24 @@ Maps are laid out [H, W, B, F]: height, width, batch, features.
 """
 
 from pixelrnn_jax.ops.convolution import masked_conv1d, masked_conv2d, masked_dense
-from pixelrnn_jax.ops.diagonal_scan import diagonal_scan, diagonal_state_to_state
-from pixelrnn_jax.ops.lstm import GATES, lstm_cell
+from pixelrnn_jax.ops.lstm import GATES, State, lstm_cell, lstm_scan
 from pixelrnn_jax.ops.masks import channel_groups, conv_mask
-from pixelrnn_jax.ops.row_scan import row_scan, row_state_to_state
+from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
+from pixelrnn_jax.ops.row_scan import row_scan
 from pixelrnn_jax.ops.skew import skew, unskew
 
 __all__ = [
     "GATES",
+    "State",
     "channel_groups",
     "conv_mask",
     "diagonal_scan",
-    "diagonal_state_to_state",
     "lstm_cell",
+    "lstm_scan",
     "masked_conv1d",
     "masked_conv2d",
     "masked_dense",
     "row_scan",
-    "row_state_to_state",
     "skew",
     "unskew",
 ]

@@ -1,32 +1,214 @@
-"""The LSTM cell of the paper (section 3, equation 3)."""
+"""The LSTM of the paper (section 3, equation 3): the cell and its scan.
+
+    [o, f, i, g] = [sigma, sigma, sigma, tanh](K_ss h + K_is x)
+    c_t = f c_{t-1} + i g
+    h_t = o tanh(c_t)
+
+The two scans of the paper differ only in which states of the step before a
+position sees. They say so with a linear function of those states, and share the
+loop and its gradient.
+
+Shapes: S steps, N positions of a step (images times places), h hidden units,
+R = taps x h, the neighbours' states side by side; `...` is nothing or the
+directions.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 GATES = 4
+IMPLEMENTATIONS = ("fused", "autodiff")
 
 
-def lstm_cell(gates: jax.Array, cell: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """One step from the gates' pre-activations.
+class State(NamedTuple):
+  """Hidden and cell states, of any leading shape [..., h]."""
 
-      [o, f, i, g] = [sigma, sigma, sigma, tanh](gates)
-      c_t = f c_{t-1} + i g
-      h_t = o tanh(c_t)
+  hidden: jax.Array
+  cell: jax.Array
 
-  As sigma(x) = (1 + tanh(x / 2)) / 2, one tanh serves all four gates; it is the
-  dearest part of a step on a CPU.
+
+def lstm_cell(gates: jax.Array, cell: jax.Array) -> State:
+  """One step: h_t and c_t from the gates' pre-activations and c_{t-1}.
 
   Args:
     gates: [..., 4h], in the order o, f, i, g.
     cell: c_{t-1}, [..., h].
+  """
+  return _update(_activate(gates), cell)
+
+
+def lstm_scan(
+    neighbours: Callable[[jax.Array, State, State], tuple[jax.Array, jax.Array]],
+    inputs: jax.Array,
+    kernel: jax.Array,
+    initial: State,
+    start: State,
+    implementation: str = "fused",
+) -> jax.Array:
+  """Runs the LSTM over the leading axis of the inputs.
+
+      r_t, c = neighbours(t, state_{t-1}, initial)
+      h_t, c_t = cell(inputs_t + r_t K, c)
+
+  `fused` has a gradient of its own: the reverse scan recomputes nothing but
+  tanh(c_t) from the saved gates and cells, and takes the weights' gradient
+  while a step's values are at hand. `autodiff` leaves it to JAX and is the
+  reference.
+
+  Args:
+    neighbours: (t, the states of step t - 1, initial) to the states that each
+      position sees, [..., N, R], and the cell state it goes on with,
+      [..., N, h]. Linear in the states and in `initial`.
+    inputs: K_is x, biases included, [S, ..., N, 4h].
+    kernel: K_ss, [..., R, 4h].
+    initial: the learned initial states, as `neighbours` takes them.
+    start: the states before the first step, [..., N, h].
+    implementation: `fused` or `autodiff`.
 
   Returns:
-    (h_t, c_t), each [..., h].
+    h_t of all steps, [S, ..., N, h], of the inputs' dtype. Products are of that
+    dtype; gates and cell states at least float32.
+
+  Raises:
+    ValueError: an unknown implementation.
   """
-  hidden = cell.shape[-1]
-  half = np.repeat([0.5, 0.5, 0.5, 1.0], hidden).astype(gates.dtype)
-  o, f, i, g = jnp.split(jnp.tanh(gates * half), GATES, axis=-1)
-  o, f, i = (0.5 + 0.5 * s for s in (o, f, i))
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+        f"implementation={implementation!r}: use one of"
+        f" {', '.join(IMPLEMENTATIONS)}."
+    )
+  dtype = inputs.dtype
+  kernel = kernel.astype(dtype)
+  start, initial = (
+      State(s.hidden.astype(dtype), s.cell.astype(_wide(dtype)))
+      for s in (start, initial)
+  )
+  if implementation == "autodiff":
+    return _forward(neighbours, inputs, kernel, initial, start)[0]
+  return _fused(neighbours, inputs, kernel, initial, start)
+
+
+def _wide(dtype) -> jnp.dtype:
+  """The dtype of gates and cell states: float32, or float64."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+  """a @ b over [..., N, R] and [..., R, M], in at least float32."""
+  return jnp.matmul(a, b, preferred_element_type=_wide(a.dtype))
+
+
+def _activate(gates: jax.Array) -> jax.Array:
+  """tanh(x / 2) for o, f, i and tanh(x) for g, [..., 4h].
+
+  As sigma(x) = (1 + tanh(x / 2)) / 2, one tanh serves all four gates; it is the
+  dearest part of a step on a CPU.
+  """
+  half = np.repeat([0.5, 0.5, 0.5, 1.0], gates.shape[-1] // GATES)
+  return jnp.tanh(gates * half.astype(gates.dtype))
+
+
+def _gates(activated: jax.Array) -> list[jax.Array]:
+  """o, f, i, g from what `_activate` returns."""
+  o, f, i, g = jnp.split(activated, GATES, axis=-1)
+  return [0.5 + 0.5 * o, 0.5 + 0.5 * f, 0.5 + 0.5 * i, g]
+
+
+def _update(activated: jax.Array, cell: jax.Array) -> State:
+  """The cell's equations after the activations."""
+  o, f, i, g = _gates(activated)
   cell = f * cell + i * g
-  return o * jnp.tanh(cell), cell
+  return State(o * jnp.tanh(cell), cell)
+
+
+def _update_gradient(
+    activated: jax.Array, before: jax.Array, after: jax.Array, gradient: State
+) -> tuple[jax.Array, jax.Array]:
+  """Gradients of the gates' pre-activations and of c_{t-1}.
+
+  Args:
+    activated: from `_activate`, [..., 4h].
+    before: c_{t-1}, [..., h].
+    after: c_t, [..., h].
+    gradient: of h_t and c_t.
+  """
+  o, f, i, g = _gates(activated)
+  tanh = jnp.tanh(after)
+  hidden = gradient.hidden
+  cell = gradient.cell + hidden * o * (1 - tanh * tanh)
+  gates = [
+      hidden * tanh * (o - o * o),
+      cell * before * (f - f * f),
+      cell * g * (i - i * i),
+      cell * i * (1 - g * g),
+  ]
+  return jnp.concatenate(gates, axis=-1), cell * f
+
+
+def _forward(neighbours, inputs, kernel, initial, start):
+  """Hidden states, activated gates and cell states of all steps."""
+
+  def step(state, xs):
+    t, x = xs
+    seen, cell = neighbours(t, state, initial)
+    activated = _activate(x.astype(_wide(x.dtype)) + _product(seen, kernel))
+    state = _update(activated, cell)
+    state = State(state.hidden.astype(x.dtype), state.cell)
+    return state, (state.hidden, activated, state.cell)
+
+  return lax.scan(step, start, (jnp.arange(len(inputs)), inputs))[1]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused(neighbours, inputs, kernel, initial, start):
+  return _forward(neighbours, inputs, kernel, initial, start)[0]
+
+
+def _fused_forward(neighbours, inputs, kernel, initial, start):
+  hidden, activated, cell = _forward(neighbours, inputs, kernel, initial, start)
+  return hidden, (hidden, activated, cell, kernel, initial, start)
+
+
+def _fused_backward(neighbours, saved, gradient):
+  hidden, activated, cell, kernel, initial, start = saved
+  wide = _wide(hidden.dtype)
+  transposed = jnp.swapaxes(kernel, -1, -2)
+
+  def step(carry, xs):
+    state_gradient, kernel_gradient, initial_gradient = carry
+    t, gradient, activated, after, before = xs
+    (seen, cell), transpose = jax.vjp(
+        lambda state, initial: neighbours(t, state, initial), before, initial)
+    gates, cell = _update_gradient(
+        activated, cell, after,
+        State(state_gradient.hidden.astype(wide) + gradient.astype(wide),
+              state_gradient.cell))
+    narrow = gates.astype(hidden.dtype)
+    seen_gradient = _product(narrow, transposed).astype(seen.dtype)
+    state_gradient, more = transpose((seen_gradient, cell))
+    kernel_gradient += _product(jnp.swapaxes(seen, -1, -2), narrow)
+    initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
+    return (state_gradient, kernel_gradient, initial_gradient), narrow
+
+  steps = jnp.arange(len(hidden))
+  before = State(*(
+      jnp.concatenate([first[None], rest[:-1]])
+      for first, rest in zip(start, (hidden, cell), strict=True)
+  ))
+  zeros = (
+      jax.tree.map(jnp.zeros_like, start),
+      jnp.zeros(kernel.shape, wide),
+      jax.tree.map(jnp.zeros_like, initial),
+  )
+  (start_gradient, kernel_gradient, initial_gradient), gates = lax.scan(
+      step, zeros, (steps, gradient, activated, cell, before), reverse=True)
+  return gates, kernel_gradient.astype(kernel.dtype), initial_gradient, start_gradient
+
+
+_fused.defvjp(_fused_forward, _fused_backward)

@@ -5,34 +5,29 @@ Shapes: H height, W width, B batch, h hidden units, K kernel width.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from pixelrnn_jax.ops.lstm import lstm_cell
+from pixelrnn_jax.ops.lstm import State, lstm_scan
 
 
-def row_state_to_state(state: jax.Array, kernel: jax.Array) -> jax.Array:
-  """K_ss * h_{i-1}: the K x 1 convolution along a row, without a mask.
+def row_neighbours(row: jax.Array, width: int) -> jax.Array:
+  """The K states that each position of a row sees in the row above.
 
   Args:
-    state: [W, B, h].
-    kernel: [K, h, 4h].
+    row: states with K // 2 positions of padding at both ends,
+      [W + K - 1, B, h].
+    width: W.
 
   Returns:
-    [W, B, 4h], of the wider dtype of float32 and state's.
+    [W B, K h], taps from left to right.
   """
-  width, hidden = state.shape[0], state.shape[-1]
-  size = kernel.shape[0]
-  padded = jnp.pad(state, ((size // 2, size // 2), (0, 0), (0, 0)))
-  taps = jnp.concatenate([padded[j : j + width] for j in range(size)], axis=-1)
-  return jnp.dot(
-      taps,
-      kernel.reshape(size * hidden, -1).astype(state.dtype),
-      preferred_element_type=jnp.promote_types(state.dtype, jnp.float32),
-  )
+  size = row.shape[0] - width + 1
+  taps = jnp.concatenate([row[j : j + width] for j in range(size)], axis=-1)
+  return taps.reshape(-1, taps.shape[-1])
 
 
 def row_scan(
-    inputs: jax.Array, kernel: jax.Array, hidden: jax.Array, cell: jax.Array
+    inputs: jax.Array, kernel: jax.Array, hidden: jax.Array, cell: jax.Array,
+    implementation: str = "fused",
 ) -> jax.Array:
   """Runs the Row LSTM over the rows of an image, top to bottom.
 
@@ -40,30 +35,31 @@ def row_scan(
       c_i = f_i c_{i-1} + i_i g_i
       h_i = o_i tanh(c_i)
 
+  The convolution K_ss is K x 1 along the row and has no mask.
+
   Args:
     inputs: K_is * x of the whole image, biases included, [H, W, B, 4h].
     kernel: K_ss, [K, h, 4h].
     hidden: the learned state above the first row, [h], the same at each
       position. Beyond the left and right edges of a row the state is zero.
     cell: the learned cell state above the first row, [h].
+    implementation: see `lstm_scan`.
 
   Returns:
-    h_i of all rows, [H, W, B, h], of the inputs' dtype. Cell states are at
-    least float32.
+    h_i of all rows, [H, W, B, h], of the inputs' dtype.
   """
-  dtype = inputs.dtype
-  state_dtype = jnp.promote_types(dtype, jnp.float32)
-  shape = (*inputs.shape[1:-1], hidden.shape[-1])
+  height, width, batch, _ = inputs.shape
+  taps, units, _ = kernel.shape
 
-  def step(carry, row):
-    state, cell = carry
-    gates = row.astype(state_dtype) + row_state_to_state(state, kernel)
-    state, cell = lstm_cell(gates, cell)
-    state = state.astype(dtype)
-    return (state, cell), state
+  def neighbours(t, state, initial):
+    del t, initial  # every row is whole: the initial state enters at the start
+    row = state.hidden.reshape(width, batch, units)
+    row = jnp.pad(row, ((taps // 2, taps // 2), (0, 0), (0, 0)))
+    return row_neighbours(row, width), state.cell
 
-  start = (
-      jnp.broadcast_to(hidden.astype(dtype), shape),
-      jnp.broadcast_to(cell.astype(state_dtype), shape),
-  )
-  return lax.scan(step, start, inputs)[1]
+  initial = State(hidden, cell)
+  start = State(*(jnp.broadcast_to(s, (width * batch, units)) for s in initial))
+  states = lstm_scan(
+      neighbours, inputs.reshape(height, width * batch, -1),
+      kernel.reshape(taps * units, -1), initial, start, implementation)
+  return states.reshape(height, width, batch, units)

@@ -1,0 +1,51 @@
+"""Masked convolutions against loops; their gradients in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.test_util import check_grads
+
+from pixelrnn_jax import ops
+
+SIZES = [(1, 1, 1), (3, 5, 2), (4, 2, 1), (1, 6, 3)]
+
+
+def arrays(size, features, kernel_shape, outputs, seed=0):
+  rng = np.random.default_rng(seed)
+  x = rng.normal(size=(*size, features))
+  kernel = rng.normal(size=(*kernel_shape, features, outputs))
+  return x, kernel, rng.normal(size=outputs)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (1, 3), (3, 3), (7, 7)])
+@pytest.mark.parametrize("kind, channels, features", [
+    ("A", 1, 1), ("A", 3, 3), ("B", 3, 5), ("B", 1, 17), ("B", 3, 20)])
+def test_equals_the_loop(size, kernel_shape, kind, channels, features):
+  x, kernel, bias = arrays(size, features, kernel_shape, 8)
+  mask = ops.conv_mask(kind, kernel_shape, features, 4, channels, blocks=2)
+  y = ops.masked_conv2d(jnp.asarray(x), kernel, bias, mask)
+  for b in range(size[2]):
+    expected = reference.masked_conv(x[:, :, b], kernel, bias, kind, channels, 2)
+    np.testing.assert_allclose(y[:, :, b], expected, atol=1e-12)
+  if kernel_shape[0] == 1:
+    row = ops.masked_conv1d(jnp.asarray(x), kernel[0], bias, mask[0])
+    np.testing.assert_array_equal(row, y)
+  if kernel_shape == (1, 1):
+    dense = ops.masked_dense(jnp.asarray(x), kernel[0, 0], bias, mask[0, 0])
+    np.testing.assert_allclose(dense, y, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("features", [3, 20])
+def test_gradients(features):
+  x, kernel, bias = arrays((3, 4, 2), features, (3, 3), 6)
+  mask = ops.conv_mask("B", (3, 3), features, 6, 3)
+  check_grads(
+      lambda *a: ops.masked_conv2d(*a, mask), (jnp.asarray(x), kernel, bias),
+      order=1, modes=("fwd", "rev"))
+  gradient = jax.grad(lambda k: ops.masked_conv2d(jnp.asarray(x), k, bias, mask).sum())
+  np.testing.assert_array_equal(np.asarray(gradient(kernel))[~mask], 0)

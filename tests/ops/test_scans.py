@@ -1,0 +1,138 @@
+"""The two scans against loops in image space; gradients in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.test_util import check_grads
+
+from pixelrnn_jax import ops
+
+SIZES = [(1, 1, 1), (1, 5, 2), (5, 1, 2), (3, 4, 2), (5, 3, 1)]
+IMPLEMENTATIONS = ["fused", "autodiff"]
+
+
+def row_arguments(size, units=3, taps=3, dtype=np.float64):
+  rng = np.random.default_rng(0)
+  return tuple(
+      rng.normal(size=shape).astype(dtype)
+      for shape in ((*size, 4 * units), (taps, units, 4 * units), (units,), (units,))
+  )
+
+
+def diagonal_arguments(size, units=3, dtype=np.float64):
+  """Input maps of both directions in image space, kernel and initial states."""
+  rng = np.random.default_rng(1)
+  return tuple(
+      rng.normal(size=shape).astype(dtype)
+      for shape in ((2, *size, 4 * units), (2, 2, units, 4 * units), (2, units),
+                    (2, units))
+  )
+
+
+def diagonal(inputs, kernel, hidden, cell, implementation):
+  """`diagonal_scan` from image space to image space."""
+  skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
+  states = ops.diagonal_scan(skewed, kernel, hidden, cell, implementation)
+  return jnp.stack([ops.unskew(states[:, d]) for d in range(2)])
+
+
+def test_cell():
+  rng = np.random.default_rng(0)
+  gates, memory = rng.normal(size=(5, 12)), rng.normal(size=(5, 3))
+  state = ops.lstm_cell(jnp.asarray(gates), jnp.asarray(memory))
+  for n in range(5):
+    hidden, cell = reference.cell(gates[n], memory[n])
+    np.testing.assert_allclose(state.hidden[n], hidden, atol=1e-6)
+    np.testing.assert_allclose(state.cell[n], cell, atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_row_scan_equals_the_loop(size, taps, implementation):
+  inputs, kernel, hidden, cell = row_arguments(size, taps=taps)
+  states = ops.row_scan(jnp.asarray(inputs), kernel, hidden, cell, implementation)
+  for b in range(size[2]):
+    expected = reference.row_lstm(inputs[:, :, b], kernel, hidden, cell)
+    np.testing.assert_allclose(states[:, :, b], expected, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("size", SIZES)
+def test_diagonal_scan_equals_the_loop(size, implementation):
+  inputs, kernel, hidden, cell = diagonal_arguments(size)
+  states = diagonal(jnp.asarray(inputs), kernel, hidden, cell, implementation)
+  for d in range(2):
+    for b in range(size[2]):
+      expected = reference.diagonal_lstm(
+          inputs[d, :, :, b], kernel[d], hidden[d], cell[d])
+      np.testing.assert_allclose(states[d, :, :, b], expected, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_nothing_at_offset_positions_enters_the_image():
+  inputs, kernel, hidden, cell = diagonal_arguments((4, 3, 2))
+  skewed = np.array(jnp.stack([ops.skew(x) for x in jnp.asarray(inputs)], axis=1))
+  poisoned = skewed.copy()
+  for t, _, r in np.ndindex(skewed.shape[:3]):
+    if not 0 <= t - r < 3:
+      poisoned[t, :, r] = 1e3
+  clean, dirty = (
+      np.stack([
+          ops.unskew(ops.diagonal_scan(jnp.asarray(x), kernel, hidden, cell)[:, d])
+          for d in range(2)
+      ]) for x in (skewed, poisoned)
+  )
+  np.testing.assert_array_equal(clean, dirty)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scan", ["row", "diagonal"])
+def test_gradients(scan, size):
+  if scan == "row":
+    function = functools.partial(ops.row_scan, implementation="fused")
+    arguments = row_arguments(size)
+  else:
+    function = functools.partial(diagonal, implementation="fused")
+    arguments = diagonal_arguments(size)
+  # A fixed weighting, so that errors of opposite sign cannot cancel.
+  arguments = tuple(jnp.asarray(a) for a in arguments)
+  weights = np.random.default_rng(2).normal(size=function(*arguments).shape)
+  check_grads(
+      lambda *a: jnp.sum(function(*a) * weights), arguments, order=1, modes=("rev",))
+
+
+@pytest.mark.parametrize("scan", ["row", "diagonal"])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 5e-2)])
+def test_fused_gradients_equal_autodiff(scan, dtype, tolerance):
+  if scan == "row":
+    function, arguments = ops.row_scan, row_arguments((6, 7, 3), 16)
+  else:
+    function, arguments = diagonal, diagonal_arguments((6, 7, 3), 16)
+  # Parameters stay float32; the maps, and so the products, are of the dtype.
+  inputs, *params = (jnp.asarray(a, jnp.float32) for a in arguments)
+  inputs = inputs.astype(dtype)
+  weights = np.random.default_rng(3).normal(size=function(inputs, *params, "fused").shape)
+  gradients = [
+      jax.grad(
+          lambda *a, i=i: jnp.sum(function(*a, i).astype(jnp.float32) * weights),
+          argnums=(0, 1, 2, 3))(inputs, *params)
+      for i in IMPLEMENTATIONS
+  ]
+  for fused, autodiff in zip(*gradients, strict=True):
+    assert fused.dtype == autodiff.dtype
+    fused, autodiff = np.float32(fused), np.float32(autodiff)
+    scale = np.abs(autodiff).max()
+    np.testing.assert_allclose(fused / scale, autodiff / scale, atol=tolerance)
+
+
+def test_unknown_implementation():
+  with pytest.raises(ValueError, match="fused, autodiff"):
+    ops.row_scan(*row_arguments((2, 2, 1)), implementation="magic")

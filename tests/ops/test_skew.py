@@ -1,0 +1,30 @@
+"""Skew and unskew on any rectangle."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pixelrnn_jax import ops
+
+RECTANGLES = [(1, 1), (1, 5), (5, 1), (2, 7), (7, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("height, width", RECTANGLES)
+def test_places_every_pixel_on_its_diagonal(height, width):
+  x = np.arange(1, height * width * 2 + 1).reshape(height, width, 2)
+  y = np.asarray(ops.skew(jnp.asarray(x)))
+  assert y.shape == (height + width - 1, height, 2)
+  for t in range(height + width - 1):
+    for r in range(height):
+      inside = 0 <= t - r < width
+      np.testing.assert_array_equal(y[t, r], x[r, t - r] if inside else 0)
+
+
+@pytest.mark.parametrize("height, width", RECTANGLES)
+def test_unskew_is_the_inverse_and_drops_offsets(height, width):
+  x = np.arange(height * width * 3).reshape(height, width, 3)
+  y = np.array(ops.skew(jnp.asarray(x)))
+  for t, r in np.ndindex(y.shape[:2]):
+    if not 0 <= t - r < width:
+      y[t, r] = -1
+  np.testing.assert_array_equal(ops.unskew(jnp.asarray(y)), x)

@@ -1,0 +1,159 @@
+"""The paper's equations as plain NumPy loops over single images.
+
+Written from the paper, without the package: what the tests hold the package to.
+Maps are [H, W, F], in float64; g(i) is the channel group of feature i.
+"""
+
+import numpy as np
+
+
+def group(i, features, channels):
+  """Contiguous groups: feature i of F belongs to channel floor(i C / F)."""
+  return (i * channels) // features
+
+
+def sees(kind, dr, dc, source, target):
+  """Whether a weight is used: offset (dr, dc), group source to group target."""
+  if dr < 0 or (dr == 0 and dc < 0):
+    return True
+  if dr > 0 or dc > 0:
+    return False
+  return source < target if kind == "A" else source <= target
+
+
+def masked_conv(x, kernel, bias, kind, channels, blocks=1):
+  """A masked convolution, kernel [KH, KW, F, blocks * G]."""
+  height, width, features = x.shape
+  rows, columns, _, outputs = kernel.shape
+  size = outputs // blocks
+  weights = np.zeros_like(kernel)
+  for i in range(rows):
+    for j in range(columns):
+      for f in range(features):
+        for g in range(outputs):
+          source = group(f, features, channels)
+          target = group(g % size, size, channels)
+          if sees(kind, i - rows // 2, j - columns // 2, source, target):
+            weights[i, j, f, g] = kernel[i, j, f, g]
+  y = np.zeros((height, width, outputs))
+  for r in range(height):
+    for c in range(width):
+      y[r, c] = bias
+      for i in range(rows):
+        for j in range(columns):
+          rr, cc = r + i - rows // 2, c + j - columns // 2
+          if 0 <= rr < height and 0 <= cc < width:
+            y[r, c] += x[rr, cc] @ weights[i, j]
+  return y
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def cell(gates, memory):
+  """[o, f, i, g] = act(gates); c' = f c + i g; h = o tanh(c')."""
+  o, f, i, g = np.split(gates, 4)
+  memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
+  return sigmoid(o) * np.tanh(memory), memory
+
+
+def row_lstm(inputs, kernel, hidden0, cell0):
+  """Row LSTM on input-to-state maps [H, W, 4h], kernel [K, h, 4h]."""
+  height, width, _ = inputs.shape
+  taps, units, _ = kernel.shape
+  hidden = np.zeros((height, width, units))
+  memory = np.zeros((height, width, units))
+  for r in range(height):
+    for c in range(width):
+      gates = inputs[r, c].copy()
+      for j in range(taps):
+        cc = c + j - taps // 2
+        if 0 <= cc < width:
+          above = hidden[r - 1, cc] if r > 0 else hidden0
+          gates += above @ kernel[j]
+      before = memory[r - 1, c] if r > 0 else cell0
+      hidden[r, c], memory[r, c] = cell(gates, before)
+  return hidden
+
+
+def diagonal_lstm(inputs, kernel, hidden0, cell0):
+  """One direction from the top-left corner, kernel [2, h, 4h]: above, left."""
+  height, width, _ = inputs.shape
+  units = kernel.shape[1]
+  hidden = np.zeros((height, width, units))
+  memory = np.zeros((height, width, units))
+  for r in range(height):
+    for c in range(width):
+      above = hidden[r - 1, c] if r > 0 else hidden0
+      left = hidden[r, c - 1] if c > 0 else hidden0
+      before = memory[r, c - 1] if c > 0 else cell0
+      gates = inputs[r, c] + above @ kernel[0] + left @ kernel[1]
+      hidden[r, c], memory[r, c] = cell(gates, before)
+  return hidden
+
+
+def diagonal_bilstm(left_inputs, right_inputs, kernel, hidden0, cell0):
+  """Both directions; the right-to-left one is used one row lower."""
+  left = diagonal_lstm(left_inputs, kernel[0], hidden0[0], cell0[0])
+  mirrored = right_inputs[:, ::-1]
+  right = diagonal_lstm(mirrored, kernel[1], hidden0[1], cell0[1])[:, ::-1]
+  output = left.copy()
+  for r in range(1, len(output)):
+    output[r] += right[r - 1]
+  return output
+
+
+def relu(x):
+  return np.maximum(x, 0)
+
+
+def layer(kind, x, params, channels):
+  """f(x) of one residual layer: [H, W, 2h] to [H, W, h]."""
+  def one(x, name):
+    kernel = params[name]["kernel"][None, None]
+    return masked_conv(x, kernel, params[name]["bias"], "B", channels)
+
+  if kind == "pixel_cnn":
+    y = relu(one(relu(x), "down"))
+    return relu(masked_conv(y, **params["conv"], kind="B", channels=channels))
+  recurrent = params["state_to_state"]
+  states = (recurrent["kernel"], recurrent["hidden"], recurrent["cell"])
+  kernel, bias = params["input_to_state"]["kernel"], params["input_to_state"]["bias"]
+  if kind == "row_lstm":
+    gates = masked_conv(x, kernel[None], bias, "B", channels, blocks=4)
+    return row_lstm(gates, *states)
+  gates = masked_conv(x, kernel[None, None], bias, "B", channels, blocks=8)
+  return diagonal_bilstm(*np.split(gates, 2, axis=-1), *states)
+
+
+def logits(config, params, image):
+  """All logits of one image [H, W, C]: [H, W, C, levels]."""
+  channels = config.image_shape[2]
+
+  def one(x, name, params):
+    kernel = params[name]["kernel"][None, None]
+    return masked_conv(x, kernel, params[name]["bias"], "B", channels)
+
+  x = 2 * image.astype(np.float64) / (config.levels - 1) - 1
+  x = masked_conv(x, **params["first"], kind="A", channels=channels)
+  skips = 0
+  for number in range(config.layers):
+    of_layer = {
+        name: {k: v[number] for k, v in leaves.items()}
+        for name, leaves in params["layers"].items()
+    }
+    features = layer(config.kind, x, of_layer, channels)
+    y = one(features, "up", of_layer)
+    if config.residual:
+      y = y + x
+    if config.skip:
+      skips = skips + one(features, "skip", of_layer)
+    x = y
+  x = x + skips
+  for name in ("head_0", "head_1", "head_2"):
+    x = one(relu(x), name, params)
+  x = x.reshape(*x.shape[:2], channels, -1)
+  if config.levels == 2:
+    x = np.concatenate([np.zeros_like(x), x], axis=-1)
+  return x
