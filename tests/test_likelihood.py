@@ -1,0 +1,85 @@
+"""Likelihoods: that they are probabilities, and their units."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+import pixelrnn_jax as prnn
+from pixelrnn_jax.config import KINDS
+from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+
+
+def make(kind, shape, levels, **changes):
+  """A model with random parameters, far from uniform."""
+  model = prnn.build_model(prnn.ModelConfig(
+      kind, shape, levels=levels, hidden=6, layers=2, head_features=9, **changes))
+  rng = np.random.default_rng(0)
+  variables = model.init(jax.random.key(0), np.zeros((1, *shape), np.uint8))
+  variables = jax.tree.map(
+      lambda x: x + np.float32(0.5) * rng.normal(size=x.shape).astype(np.float32),
+      variables)
+  return model, variables
+
+
+def every_image(shape, levels):
+  size = int(np.prod(shape))
+  values = itertools.product(range(levels), repeat=size)
+  return np.array(list(values), np.uint8).reshape(-1, *shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape, levels", [
+    ((3, 3, 1), 2), ((1, 2, 3), 4), ((2, 3, 1), 3), ((1, 1, 1), 256),
+    ((1, 1, 3), 5), ((2, 1, 3), 2)])
+def test_the_probabilities_of_all_images_sum_to_one(kind, shape, levels):
+  model, variables = make(kind, shape, levels, skip=True)
+  images = every_image(shape, levels)
+  log_prob = np.asarray(prnn.log_prob(model, variables, images), np.float64)
+  assert abs(np.exp(log_prob).sum() - 1) < 1e-5
+  # And the model is not the uniform one, which would pass with any mask.
+  assert log_prob.std() > 0.1
+
+
+@pytest.mark.parametrize("levels", [2, 256])
+def test_units_of_a_uniform_model(levels):
+  shape = (4, 5, 3)
+  model, variables = make("row_lstm", shape, levels)
+  variables = jax.tree.map(np.zeros_like, variables)
+  images = np.random.default_rng(0).integers(0, levels, (2, *shape), np.uint8)
+  log_probs = prnn.log_probs(model, variables, images)
+  assert log_probs.shape == (2, *shape)
+  np.testing.assert_allclose(log_probs, -np.log(levels), rtol=1e-6)
+  np.testing.assert_allclose(
+      prnn.log_prob(model, variables, images), -60 * np.log(levels), rtol=1e-6)
+  np.testing.assert_allclose(
+      prnn.bits_per_dim(model, variables, images), np.log2(levels), rtol=1e-6)
+
+
+def test_bits_per_dim_are_divided_once():
+  # CIFAR-10: 3072 dimensions; 3.00 bits/dim is 6388 nats an image.
+  assert nats_to_bits_per_dim(3072 * 3 * np.log(2), (32, 32, 3)) == pytest.approx(3)
+
+
+def test_log_probs_are_the_logits_of_the_values():
+  model, variables = make("diagonal_bilstm", (3, 4, 3), 7)
+  images = np.random.default_rng(1).integers(0, 7, (2, 3, 4, 3), np.uint8)
+  logits = np.asarray(model.apply(variables, images), np.float64)
+  log_probs = np.asarray(prnn.log_probs(model, variables, images))
+  for index in np.ndindex(images.shape):
+    expected = logits[index][images[index]] - np.log(np.exp(logits[index]).sum())
+    assert log_probs[index] == pytest.approx(expected, abs=1e-5)
+
+
+def test_bad_images():
+  model, variables = make("pixel_cnn", (2, 2, 1), 4)
+  with pytest.raises(prnn.InputError, match="takes 0 to 3"):
+    prnn.log_probs(model, variables, np.full((1, 2, 2, 1), 4, np.uint8))
+  with pytest.raises(prnn.InputError, match="raw integer values"):
+    prnn.log_probs(model, variables, np.zeros((1, 2, 2, 1), np.float32))
+  with pytest.raises(prnn.InputError, match=r"\[B, 2, 2, 1\]"):
+    prnn.log_probs(model, variables, np.zeros((1, 2, 3, 1), np.uint8))
+  # Under jit nothing can be raised: NaN, not a silent number.
+  log_probs = jax.jit(lambda x: prnn.log_probs(model, variables, x))
+  assert np.isnan(log_probs(np.full((1, 2, 2, 1), 4, np.uint8))).all()
