@@ -1,0 +1,127 @@
+"""From a source to batches: endless for training, once over for evaluation.
+
+A global batch of B images is split over the processes in contiguous slices of
+B / process_count images. Joined in the order of the processes, they are the batch
+that a single process would read, so the run does not depend on how many there are.
+"""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.data import binarize
+from pixelrnn_jax.data.sources import ImageSource
+from pixelrnn_jax.errors import InputError
+
+
+def train_iterator(
+    config: Config, source: ImageSource, process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+  """Shuffled training batches without end, a function of `config.train.seed`.
+
+  The images come in one endless order: all of them shuffled, all of them shuffled
+  anew, and so on. Step k takes images k B to (k + 1) B of that order, so every
+  image is used once an epoch, and a batch may reach from one epoch into the next.
+
+  The state of the iterator is saved and restored with
+  `grain.checkpoint.CheckpointSave(iterator)` and `CheckpointRestore`. It belongs
+  to one seed, batch size, worker count and process count; Grain does not notice
+  another seed or batch size.
+
+  Args:
+    config: a checked configuration; `train.seed`, `train.batch_size` and
+      `data.workers` are used.
+    source: the training images.
+    process_index: which of the processes this is.
+    process_count: processes that train together.
+
+  Returns:
+    An iterator over uint8 [B / process_count, H, W, C]. With workers, `close()` it.
+
+  Raises:
+    InputError: `train.batch_size` cannot be split over the processes, or the
+      source is empty.
+  """
+  batch_size = _local_batch_size(
+      "train.batch_size", config.train.batch_size, process_index, process_count)
+  if not len(source):
+    raise InputError(f"{source.description}: there are no images to train on.")
+  # Hashed, as Grain seeds epoch e with seed + e: seeds 0 and 1 would share epochs.
+  shuffle_seed, draw_seed = (
+      int(seed) for seed in np.random.SeedSequence(config.train.seed).generate_state(2)
+  )
+  images = source if source.intensities is None else source.intensities
+  dataset = grain.MapDataset.source(images).shuffle(seed=shuffle_seed).repeat()
+  if source.intensities is not None:
+    dataset = dataset.random_map(binarize.dynamic, seed=draw_seed)
+  # An endless data set has no remainder; Grain fails at batch size 1 without this.
+  dataset = dataset.batch(batch_size, drop_remainder=True)
+  dataset = dataset[process_index::process_count]
+  threads = 0 if source.in_memory else 8
+  dataset = dataset.to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+  if config.data.workers:
+    if not flags.FLAGS.is_parsed():  # a notebook: Grain's workers read its flags
+      flags.FLAGS.mark_as_parsed()
+    dataset = dataset.mp_prefetch(
+        grain.MultiprocessingOptions(
+            num_workers=config.data.workers, per_worker_buffer_size=4))
+  return iter(dataset)
+
+
+def eval_batches(
+    source: ImageSource, batch_size: int, process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Every image once, in order; all processes take the same number of steps.
+
+  The last batch is filled up with zeros, which the mask leaves out: sum and count
+  under the mask over batches and processes, divide once.
+
+  Args:
+    source: the images.
+    batch_size: B, over all processes.
+    process_index: which of the processes this is.
+    process_count: processes that evaluate together.
+
+  Returns:
+    An iterator over (images, mask), uint8 [B / process_count, H, W, C] and bool
+    [B / process_count], True for real images.
+
+  Raises:
+    InputError: the batch size cannot be split over the processes.
+  """
+  local = _local_batch_size("batch_size", batch_size, process_index, process_count)
+
+  def batches():
+    shape = source[0].shape if len(source) else ()
+    for first in range(0, len(source), batch_size):
+      start = first + process_index * local
+      read = [source[i] for i in range(start, min(start + local, len(source)))]
+      images = np.zeros((local, *shape), np.uint8)
+      if read:
+        images[:len(read)] = read
+      yield images, np.arange(local) < len(read)
+
+  return batches()
+
+
+def _local_batch_size(
+    name: str, batch_size: int, process_index: int, process_count: int
+) -> int:
+  """A process's share of a batch."""
+  if not 0 <= process_index < process_count:
+    raise InputError(
+        f"process_index={process_index} with process_count={process_count}: must"
+        " be from 0 to process_count - 1."
+    )
+  if batch_size < 1 or batch_size % process_count:
+    raise InputError(
+        f"{name}={batch_size} cannot be split evenly over {process_count}"
+        f" processes: use a positive multiple of {process_count}."
+    )
+  return batch_size // process_count

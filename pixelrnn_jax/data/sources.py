@@ -1,0 +1,192 @@
+"""Where images come from: `load_source` and the values it gives.
+
+Parts. The last `data.validation_images` of the training part are the validation
+split and are never trained on; `data.max_images` then keeps the first so many
+images of each split.
+
+Values, from grey or colour values x in 0 .. 255:
+
+| model.levels | value                                                         |
+|--------------|---------------------------------------------------------------|
+| 256          | x                                                             |
+| 2            | `data.binarization`, see `binarize.py`                        |
+| other        | floor(x levels / 256)                                         |
+
+With `dynamic` binarisation, training draws the bits anew each time an image is
+used; everything else sees the one fixed draw of the static rule, so that two
+evaluations give the same figure. A data set that holds only 0 and 1 is used as
+it is.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.data import binarize, packaged, tfds_images
+from pixelrnn_jax.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+
+# uint8 [H, W, C] by index; an array [N, H, W, C] where it is in memory.
+Images = Sequence[np.ndarray] | np.ndarray
+
+# Larger parts are read image by image from disk.
+_MEMORY_BYTES = 2**30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSource:
+  """Images by index: a Grain `RandomAccessDataSource`.
+
+  Attributes:
+    images: sequence of uint8 [H, W, C], values 0 .. levels - 1.
+    description: data set, version, treatment of values and range of images; to
+      be printed beside every figure.
+    intensities: for dynamic binarisation, the grey values 0 .. 255 of the same
+      images, else None.
+  """
+
+  images: Images = dataclasses.field(repr=False)
+  description: str
+  intensities: Images | None = dataclasses.field(default=None, repr=False)
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """Image `index`, uint8 [H, W, C]."""
+    return self.images[range(len(self))[index]]  # checks the index, too
+
+  @property
+  def in_memory(self) -> bool:
+    """Whether reading an image is only a look into an array."""
+    return isinstance(self.images, np.ndarray)
+
+
+def load_source(config: Config, split: str) -> ImageSource:
+  """The images of one split of `config.data`, as `config.model` needs them.
+
+  Args:
+    config: a checked configuration.
+    split: 'train', 'validation' or 'test'.
+
+  Returns:
+    An ImageSource of uint8 [H, W, C], values 0 .. levels - 1. Up to 1 GiB is read
+    into memory.
+
+  Raises:
+    InputError: there is no such split or data set, the data is not on this
+      machine and cannot be prepared, its images do not have
+      `config.model.image_shape`, or nothing is left to train on.
+  """
+  if split not in SPLITS:
+    raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+  dataset = _open_dataset(config)
+  part = "test" if split == "test" else "train"
+  start, stop = _image_range(config, split, dataset.sizes[part], dataset.title)
+  images = dataset.open(part, start, stop)
+  size = (stop - start) * int(np.prod(config.model.image_shape))
+  if size <= _MEMORY_BYTES:
+    images = _read_all(images, config.model.image_shape)
+  images, treatment, intensities = _values(images, config, split)
+  span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
+  description = ", ".join(filter(None, [dataset.title, treatment, span]))
+  return ImageSource(images, description, intensities)
+
+
+def _open_dataset(config: Config):
+  """The data set: its `title`, `split_names` and `sizes` by part, and `open`."""
+  source = config.data.source
+  if source == "packaged_mnist":
+    return packaged.PackagedMnist()
+  if source == "coloured_mnist":
+    return packaged.ColouredMnist(config.model.image_shape)
+  return tfds_images.TfdsImages(
+      source.removeprefix("tfds:"), config.data.data_dir, config.model.image_shape)
+
+
+def _image_range(config: Config, split: str, size: int, title: str) -> tuple[int, int]:
+  """First and last + 1 image of `split` in its part of `size` images."""
+  start, stop = 0, size
+  if split != "test":
+    boundary = size - config.data.validation_images
+    if boundary < 1:
+      raise InputError(
+          f"data.validation_images={config.data.validation_images}, but the"
+          f" training part of {title} has only {size} images: nothing would be"
+          " left to train on. Use a smaller number."
+      )
+    start, stop = (0, boundary) if split == "train" else (boundary, size)
+  if config.data.max_images:
+    stop = min(stop, start + config.data.max_images)
+  return start, stop
+
+
+def _span(start: int, stop: int, size: int) -> str:
+  """The range as TFDS writes it: '[:50000]', '[50000:]', '' for all."""
+  if (start, stop) == (0, size):
+    return ""
+  return f"[{start or ''}:{stop if stop < size else ''}]"
+
+
+def _read_all(images: Images, image_shape: tuple[int, int, int]) -> np.ndarray:
+  """uint8 [N, H, W, C] of all images."""
+  if isinstance(images, np.ndarray):
+    return images
+  array = np.empty((len(images), *image_shape), np.uint8)
+  for index in range(len(images)):
+    array[index] = images[index]
+  return array
+
+
+def _values(
+    images: Images, config: Config, split: str
+) -> tuple[Images, str, Images | None]:
+  """Values 0 .. levels - 1, how they came about, and grey values if needed."""
+  levels, rule = config.model.levels, config.data.binarization
+  if config.data.source == "packaged_mnist":
+    return images, "static binarisation", None
+  if levels == 256:
+    return images, "", None
+  if levels > 2:
+    quantise = functools.partial(_quantise, levels=levels)
+    return _map(quantise, images), f"{levels} levels (floor(x {levels} / 256))", None
+  if isinstance(images, np.ndarray) and images.max(initial=0) <= 1:
+    return images, "binary as published", None
+  if rule == "threshold":
+    return _map(binarize.threshold, images), "binarised at 128", None
+  bits = _map(binarize.static, images)
+  if rule == "static":
+    return bits, "static binarisation", None
+  if split == "train":
+    return bits, "dynamic binarisation (drawn at each use in training)", images
+  return bits, "one fixed draw (training: dynamic binarisation)", None
+
+
+def _quantise(image: np.ndarray, levels: int) -> np.ndarray:
+  """floor(x levels / 256), uint8 to uint8 0 .. levels - 1."""
+  return (image.astype(np.uint16) * levels // 256).astype(np.uint8)
+
+
+def _map(function: Callable[[np.ndarray], np.ndarray], images: Images) -> Images:
+  """`function` of each image: now for an array, else when an image is read."""
+  if isinstance(images, np.ndarray):
+    return np.stack([function(image) for image in images])
+  return _Mapped(function, images)
+
+
+class _Mapped:
+  """A sequence of `function(image)`."""
+
+  def __init__(self, function: Callable[[np.ndarray], np.ndarray], images: Images):
+    self._function = function
+    self._images = images
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    return self._function(self._images[index])

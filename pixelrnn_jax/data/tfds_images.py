@@ -1,0 +1,262 @@
+"""Image data sets of TensorFlow Datasets, read without TensorFlow.
+
+A data set that is prepared in a random-access format (`array_record`) is read by
+index. One that is not yet prepared is prepared on first use where that is
+possible: the builders that come with TFDS need TensorFlow for it, once, and a
+network; builders of one's own usually need neither.
+"""
+
+import importlib.util
+import socket
+import threading
+import time
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import numpy as np
+
+from pixelrnn_jax.errors import InputError
+
+_CATALOG = "https://www.tensorflow.org/datasets/catalog"
+_PROBE_SECONDS = 5.0
+
+
+class TfdsImages:
+  """The data set `name` of TFDS, as `sources.load_source` expects a data set.
+
+  Our 'test' part is the data set's `test` split, or its `validation` split where
+  there is no `test` (ImageNet). Where both exist, `validation` is not used: our
+  validation images come from the end of the training part.
+
+  TFDS stores examples in an order of its own, so `train[:50000]` here is not the
+  same set of images as in other copies of the data.
+  """
+
+  def __init__(self, name: str, data_dir: str, image_shape: tuple[int, int, int]):
+    """Finds the data set, and prepares it where it is not.
+
+    Args:
+      name: `NAME[/CONFIG][:VERSION]`.
+      data_dir: where TFDS keeps its data; "" is its default.
+      image_shape: the (H, W, C) that the model needs.
+
+    Raises:
+      InputError: there is no such data set; it is not prepared and cannot be
+        prepared here; or its images do not fit `image_shape`.
+    """
+    self._builder = _prepared_builder(name, data_dir)
+    *path, version = self._builder.info.full_name.split("/")
+    self.title = f"tfds {'/'.join(path)}:{version}"
+    self.image_shape = tuple(image_shape)
+    _check_feature(self._builder.info.features, self.title, self.image_shape)
+    splits = self._builder.info.splits
+    test = "test" if "test" in splits else "validation"
+    if "train" not in splits or test not in splits:
+      raise InputError(
+          f"{self.title} has the splits {', '.join(splits)}; a 'train' split and a"
+          " 'test' or 'validation' split are needed. Choose another data set."
+      )
+    self.split_names = {"train": "train", "test": test}
+    self.sizes = {
+        part: splits[split].num_examples for part, split in self.split_names.items()
+    }
+
+  def open(self, part: str, start: int, stop: int) -> "_Images":
+    """Images `start` to `stop` of `part`, each uint8 [H, W, C] when it is read.
+
+    Raises:
+      InputError: the data set is not in a random-access format, its files are
+        missing, or its first image does not have `image_shape`.
+    """
+    directory = self._builder.data_dir
+    split = f"{self.split_names[part]}[{start}:{stop}]"
+    try:
+      examples = self._builder.as_data_source(split=split)
+    except (NotImplementedError, ValueError) as error:
+      raise InputError(
+          f"{self.title} in {directory} is not in the array_record format, so its"
+          " images cannot be read by index. Convert it where TensorFlow is"
+          " installed, with `tfds convert_format --out_file_format=array_record"
+          f" --dataset_version_dir={directory}`."
+      ) from error
+    images = _Images(examples, self.title, self.image_shape)
+    try:
+      images[0]
+    except (OSError, RuntimeError) as error:
+      raise InputError(
+          f"{self.title} cannot be read from {directory}: {_first_line(error)}"
+          " Delete that directory and prepare the data set again."
+      ) from error
+    return images
+
+
+class _Images:
+  """The images of a TFDS data source by index."""
+
+  def __init__(self, examples: Any, title: str, image_shape: tuple[int, ...]):
+    self._examples = examples
+    self._title = title
+    self._shape = image_shape
+
+  def __len__(self) -> int:
+    return len(self._examples)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    image = self._examples[index]["image"]
+    if image.shape != self._shape:
+      raise InputError(_shape_message(self._title, image.shape, self._shape))
+    return image
+
+
+def _prepared_builder(name: str, data_dir: str) -> Any:
+  """A TFDS builder whose data is on disk."""
+  # Half a second to import, and only this kind of source needs it.
+  import tensorflow_datasets as tfds
+
+  place = data_dir or "TFDS's default directory"
+  try:
+    builder = tfds.builder(name, data_dir=data_dir or None)
+  except tfds.core.DatasetNotFoundError as error:
+    raise InputError(
+        f"data.source='tfds:{name}': TensorFlow Datasets knows no such data set, and"
+        f" there are no files of it in {place}. Its names are listed at {_CATALOG};"
+        " a data set of your own must be prepared before it is used, in"
+        " --config.data.data_dir=DIR."
+    ) from error
+  except Exception as error:  # TFDS raises anything from bad names and versions
+    raise InputError(
+        f"data.source='tfds:{name}' cannot be opened: {_first_line(error)} It must be"
+        f" tfds:NAME[/CONFIG][:VERSION] with a name from {_CATALOG}, or of files in"
+        f" {place}."
+    ) from error
+  if builder.is_prepared():
+    return builder
+  _check_can_prepare(name, builder)
+  try:
+    builder.download_and_prepare(file_format="array_record")
+  except Exception as error:  # builders and downloads raise anything
+    raise InputError(
+        f"tfds:{name} could not be prepared: {_first_line(error)}"
+        f" {_how_to_prepare(name, builder)}"
+    ) from error
+  return builder
+
+
+def _check_can_prepare(name: str, builder: Any) -> None:
+  """Raises InputError, in seconds, where preparing is bound to fail."""
+  # TFDS's own builders write images and open archives with TensorFlow.
+  from_tfds = type(builder).__module__.startswith("tensorflow_datasets.")
+  if from_tfds and not _has_tensorflow():
+    raise InputError(
+        f"tfds:{name} is not in {builder.data_dir_root}, and TensorFlow, which is"
+        " needed once to prepare it (not to read it), is not installed here."
+        f" {_how_to_prepare(name, builder)}"
+    )
+  downloads = builder.url_infos or {}
+  by_hand = builder.data_dir_root / "downloads" / "manual"
+  missing = [
+      url for url, info in downloads.items()
+      if not (info.filename and (by_hand / info.filename).exists())
+  ]
+  if builder.name == "downsampled_imagenet":
+    # Each configuration has its own two of the four files.
+    missing = [url for url in missing if builder.builder_config.name in url]
+    reachable = not missing
+  else:
+    reachable = not missing or _any_answers(missing)
+  if not reachable:
+    raise InputError(
+        f"tfds:{name} is not in {builder.data_dir_root} and cannot be downloaded:"
+        f" its server does not answer. {_how_to_prepare(name, builder)}"
+    )
+
+
+def _how_to_prepare(name: str, builder: Any) -> str:
+  """What the user has to do, with the exact commands, in one line."""
+  root = builder.data_dir_root
+  steps = (
+      "Prepare it, here or on another machine, with `pip install tensorflow-cpu` and"
+      f" `tfds build --file_format=array_record --data_dir={root} {name}`; if the"
+      " files are in another directory, pass --config.data.data_dir=DIR."
+  )
+  if builder.name != "downsampled_imagenet":
+    return steps
+  size = builder.builder_config.name
+  return (
+      "The server of these images (the paper's ImageNet) is gone: get"
+      f" train_{size}.tar and valid_{size}.tar from someone who has them and put"
+      f" them in {root / 'downloads' / 'manual'}; TFDS checks their SHA-256 sums."
+      f" {steps} Or use imagenet_resized, another resize of the same images that is"
+      " easier by about 0.26 bits/dim and so not comparable with the paper:"
+      f" --config.data.source=tfds:imagenet_resized/{size}"
+  )
+
+
+def _has_tensorflow() -> bool:
+  return importlib.util.find_spec("tensorflow") is not None
+
+
+def _any_answers(urls: list[str]) -> bool:
+  """Whether a server (or proxy) of `urls` takes a connection within seconds."""
+  proxies = urllib.request.getproxies()
+  servers = set()
+  for url in urls:
+    scheme = urllib.parse.urlsplit(url).scheme
+    parts = urllib.parse.urlsplit(proxies.get(scheme, url))
+    port = parts.port or {"http": 80, "ftp": 21}.get(parts.scheme, 443)
+    servers.add((parts.hostname, port))
+  answered = threading.Event()
+
+  def connect(server: tuple[str, int]) -> None:
+    try:
+      socket.create_connection(server, timeout=_PROBE_SECONDS).close()
+      answered.set()
+    except OSError:
+      pass
+
+  # In threads, as looking a name up has no time limit of its own.
+  threads = [
+      threading.Thread(target=connect, args=(server,), daemon=True)
+      for server in servers
+  ]
+  for thread in threads:
+    thread.start()
+  deadline = time.monotonic() + _PROBE_SECONDS
+  while (
+      not answered.is_set() and time.monotonic() < deadline
+      and any(thread.is_alive() for thread in threads)
+  ):
+    time.sleep(0.02)
+  return answered.is_set()
+
+
+def _check_feature(
+    features: Any, title: str, image_shape: tuple[int, int, int]
+) -> None:
+  """Raises InputError unless `features['image']` can be uint8 [H, W, C]."""
+  feature = dict(getattr(features, "items", tuple)()).get("image")
+  shape = getattr(feature, "shape", None)
+  if not isinstance(shape, tuple) or len(shape) != 3 or feature.np_dtype != np.uint8:
+    raise InputError(
+        f"{title} has no feature 'image' of uint8 [H, W, C]; its features are"
+        f" {' '.join(str(features).split())}. Choose another data set, or prepare a"
+        " copy of this one that has such a feature."
+    )
+  # None is a size that is known only when an image is read.
+  if any(a is not None and a != b for a, b in zip(shape, image_shape, strict=True)):
+    raise InputError(_shape_message(title, shape, image_shape))
+
+
+def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
+  return (
+      f"{title} has images of shape {tuple(shape)}, but model.image_shape is"
+      f" {tuple(wanted)}. Set model.image_shape to the shape of the images, or"
+      " choose a data set that fits; images are never resized."
+  )
+
+
+def _first_line(error: Exception) -> str:
+  """The error's kind and the first line of its text, as a sentence."""
+  lines = str(error).strip().splitlines() or ["no message"]
+  return f"{type(error).__name__}: {lines[0].rstrip('.')}."
