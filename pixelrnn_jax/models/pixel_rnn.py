@@ -9,6 +9,8 @@ maps are [H, W, B, F].
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,8 +21,20 @@ from jax import lax
 from pixelrnn_jax import ops
 from pixelrnn_jax.config import ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models.layers import LAYERS
+from pixelrnn_jax.models import groups
+from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
 from pixelrnn_jax.models.parameters import masked_layer, stacked
+from pixelrnn_jax.models.pixel_cnn import PixelCNNLayer
+from pixelrnn_jax.models.row_lstm import RowLSTMLayer
+
+LAYERS = {
+    "pixel_cnn": PixelCNNLayer,
+    "row_lstm": RowLSTMLayer,
+    "diagonal_bilstm": DiagonalBiLSTMLayer,
+}
+
+# (logits [B, levels], row, column, channel) to (values [B], something to collect).
+Choose = Callable[[jax.Array, jax.Array, jax.Array, int], tuple[jax.Array, Any]]
 
 
 class PixelRNN(nn.Module):
@@ -95,21 +109,118 @@ class PixelRNN(nn.Module):
     return jnp.transpose(self.logits(x), (2, 0, 1, 3, 4))
 
   def embed(self, x: jax.Array) -> jax.Array:
-    """Scaled and centred values through the first layer: [H, W, B, C] to 2h."""
-    x = x.astype(jnp.promote_types(self.config.dtype, jnp.float32))
-    x = (2.0 / (self.config.levels - 1)) * x - 1.0
-    x = x.astype(self.config.dtype)
-    return ops.masked_conv2d(x, **self.first, mask=self.first_mask)
+    """Values through the first layer: [H, W, B, C] to [H, W, B, 2h]."""
+    return ops.masked_conv2d(self.scale(x), **self.first, mask=self.first_mask)
+
+  def scale(self, values: jax.Array) -> jax.Array:
+    """Raw values 0 .. levels - 1, scaled and centred to -1 .. 1."""
+    x = values.astype(jnp.promote_types(self.config.dtype, jnp.float32))
+    return ((2.0 / (self.config.levels - 1)) * x - 1.0).astype(self.config.dtype)
 
   def logits(self, x: jax.Array) -> jax.Array:
     """The head: [..., 2h] to [..., C, levels]."""
     for params, mask in zip(self.head, self.head_masks, strict=True):
       x = ops.masked_dense(jax.nn.relu(x), **params, mask=mask)
+    return self.finish(x.reshape(*x.shape[:-1], self.config.image_shape[2], -1))
+
+  def finish(self, x: jax.Array) -> jax.Array:
+    """The last layer's output for a channel to its logits, [..., levels]."""
     x = x.astype(jnp.promote_types(self.config.dtype, jnp.float32))
-    x = x.reshape(*x.shape[:-1], self.config.image_shape[2], -1)
     if self.config.levels == 2:
       x = jnp.concatenate([jnp.zeros_like(x), x], axis=-1)
     return x
+
+  def by_value(self, choose: Choose, batch: int):
+    """Runs the network value by value, in raster order and R, G, B.
+
+    Each layer computes only what is new at a pixel and channel, so that the
+    arithmetic is that of one pass over the images, not of H W C passes. The
+    logits are those of `__call__`.
+
+    Args:
+      choose: (logits [B, levels], row, column, channel) to the values of all
+        images there, int [B], and whatever is to be collected. It may draw them,
+        look them up, or decode them.
+      batch: B.
+
+    Returns:
+      The values, uint8 [B, H, W, C], and what `choose` gave to be collected, a
+      list of C trees with leading axes [H, W].
+    """
+    config, layer = self.config, self.layer
+    height, width, channels = config.image_shape
+    reach = config.first_kernel_size // 2
+    channel_params = [layer.channel_params(self.layers, c) for c in range(channels)]
+    first_params = [self.first_own_row(c) for c in range(channels)]
+    head_params = [
+        [groups.cut(p, mask, c, channels)
+         for p, mask in zip(self.head, self.head_masks, strict=True)]
+        for c in range(channels)
+    ]
+
+    def one_pixel(carry, xs):
+      values_left, lefts = carry
+      row, column, first_above, above = xs
+      seen, values, collected = values_left, [], []
+      pixels, head = {}, [[] for _ in self.head]
+      for c in range(channels):
+        x = groups.own(first_above, c, channels) + seen @ first_params[c]
+
+        def one_layer(x, xs, c=c):
+          params, above, left, pixel = xs
+          y, skip, pixel = layer.value(params, c, above, left, pixel, x)
+          return y, (skip, pixel)
+
+        x, (skips, pixels) = lax.scan(
+            one_layer, x, (channel_params[c], above, lefts, pixels))
+        if config.skip:
+          x = x + skips.sum(axis=0)
+        for known, params in zip(head, head_params[c], strict=True):
+          known.append(jax.nn.relu(x))
+          x = groups.dense(params, jnp.concatenate(known, axis=-1))
+        value, more = choose(self.finish(x), row, column, c)
+        values.append(value.astype(jnp.uint8))
+        collected.append(more)
+        seen = jnp.concatenate([seen, self.scale(value)[:, None]], axis=-1)
+      lefts = jax.vmap(layer.next_pixel)(lefts, pixels)
+      values = jnp.stack(values, axis=-1)
+      return (seen[:, channels:], lefts), (pixels, values, collected)
+
+    def one_row(carry, row):
+      values_above, states = carry
+      first_above = ops.rows_above(
+          values_above, **self.first, mask=self.first_mask)
+      above = jax.vmap(layer.row, out_axes=1)(self.layers, states)
+      start = (
+          jnp.zeros((batch, reach * channels), config.dtype),
+          jax.vmap(lambda params: layer.start_row(params, batch))(self.layers),
+      )
+      rows = jnp.full(width, row)
+      _, (pixels, values, collected) = lax.scan(
+          one_pixel, start, (rows, jnp.arange(width), first_above, above))
+      states = jax.vmap(layer.next_row, in_axes=(0, 0, 1))(
+          self.layers, states, pixels)
+      values_above = jnp.concatenate([values_above, self.scale(values)[None]])[1:]
+      return (values_above, states), (values, collected)
+
+    start = (
+        jnp.zeros((reach, width, batch, channels), config.dtype),
+        jax.vmap(lambda params: layer.start(params, batch))(self.layers),
+    )
+    _, (values, collected) = lax.scan(one_row, start, jnp.arange(height))
+    return jnp.transpose(values, (2, 0, 1, 3)), collected
+
+  def first_own_row(self, channel: int) -> jax.Array:
+    """The first layer's weights of its own row, cut to a channel's group.
+
+    [reach * C + channel, g]: the values to the left, then the channels before.
+    """
+    channels = self.config.image_shape[2]
+    reach = self.config.first_kernel_size // 2
+    row = (self.first["kernel"] * self.first_mask)[reach]
+    row = row[: reach + 1].reshape((reach + 1) * channels, row.shape[-1])
+    row = row[: reach * channels + channel].astype(self.config.dtype)
+    return groups.own(row, channel, channels)
 
 
 def build_model(config: ModelConfig) -> PixelRNN:

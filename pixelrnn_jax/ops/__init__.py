@@ -3,11 +3,12 @@
 Maps are laid out [H, W, B, F]: height, width, batch, features.
 """
 
-from pixelrnn_jax.ops.convolution import masked_conv1d, masked_conv2d, masked_dense
-from pixelrnn_jax.ops.lstm import GATES, State, lstm_cell, lstm_scan
-from pixelrnn_jax.ops.masks import channel_groups, conv_mask
+from pixelrnn_jax.ops.convolution import (
+    masked_conv1d, masked_conv2d, masked_dense, rows_above)
 from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
-from pixelrnn_jax.ops.row_scan import row_scan
+from pixelrnn_jax.ops.lstm import GATES, State, lstm_cell, lstm_scan, product
+from pixelrnn_jax.ops.masks import channel_groups, conv_mask, group_slices
+from pixelrnn_jax.ops.row_scan import row_scan, row_state_to_state
 from pixelrnn_jax.ops.skew import skew, unskew
 
 __all__ = [
@@ -16,12 +17,16 @@ __all__ = [
     "channel_groups",
     "conv_mask",
     "diagonal_scan",
+    "group_slices",
     "lstm_cell",
     "lstm_scan",
     "masked_conv1d",
     "masked_conv2d",
     "masked_dense",
+    "product",
     "row_scan",
+    "row_state_to_state",
+    "rows_above",
     "skew",
     "unskew",
 ]

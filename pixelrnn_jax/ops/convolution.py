@@ -36,23 +36,48 @@ def masked_conv2d(
   Returns:
     [H, W, B, G], of x's dtype.
   """
-  height, width, _, features = x.shape
+  height, width = x.shape[:2]
   rows, columns = kernel.shape[:2]
-  kernel = (kernel * mask).astype(x.dtype)
+  above, left = rows // 2, columns // 2
+  padded = jnp.pad(x, ((above, above), (left, left), (0, 0), (0, 0)))
   taps = [
       (i, j) for i in range(rows) for j in range(columns) if mask[i, j].any()
   ]
-  above, left = rows // 2, columns // 2
-  padded = jnp.pad(x, ((above, above), (left, left), (0, 0), (0, 0)))
   windows = [padded[i : i + height, j : j + width] for i, j in taps]
+  kernel = (kernel * mask).astype(x.dtype)
   weights = [kernel[i, j] for i, j in taps]
-  if not taps:
-    y = jnp.zeros((*x.shape[:-1], kernel.shape[-1]), x.dtype)
-  elif features < _NARROW:
-    y = jnp.concatenate(windows, -1) @ jnp.concatenate(weights, 0)
-  else:
-    y = sum(window @ weight for window, weight in zip(windows, weights, strict=True))
-  return y + bias.astype(x.dtype)
+  return _taps_product(windows, weights, x.shape, bias.astype(x.dtype))
+
+
+def rows_above(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: np.ndarray
+) -> jax.Array:
+  """What `masked_conv2d` takes from the rows above, bias included, for one row.
+
+  Args:
+    x: the KH // 2 rows above it, [KH // 2, W, B, F].
+    kernel, bias, mask: see `masked_conv2d`.
+
+  Returns:
+    [W, B, G], of x's dtype.
+  """
+  rows, width = x.shape[:2]
+  columns = kernel.shape[1]
+  padded = jnp.pad(x, ((0, 0), (columns // 2, columns // 2), (0, 0), (0, 0)))
+  kernel = (kernel * mask).astype(x.dtype)
+  taps = [(i, j) for i in range(rows) for j in range(columns)]
+  windows = [padded[i, j : j + width] for i, j in taps]
+  weights = [kernel[i, j] for i, j in taps]
+  return _taps_product(windows, weights, x.shape[1:], bias.astype(x.dtype))
+
+
+def _taps_product(windows, weights, shape, bias: jax.Array) -> jax.Array:
+  """bias + sum of windows times weights; maps of that shape, [..., F] to [..., G]."""
+  if not windows:
+    return jnp.broadcast_to(bias, (*shape[:-1], len(bias)))
+  if shape[-1] < _NARROW:
+    return jnp.concatenate(windows, -1) @ jnp.concatenate(weights, 0) + bias
+  return sum(x @ weight for x, weight in zip(windows, weights, strict=True)) + bias
 
 
 def masked_conv1d(

@@ -99,7 +99,7 @@ def _wide(dtype) -> jnp.dtype:
   return jnp.promote_types(dtype, jnp.float32)
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
   """a @ b over [..., N, R] and [..., R, M], in at least float32."""
   return jnp.matmul(a, b, preferred_element_type=_wide(a.dtype))
 
@@ -157,7 +157,7 @@ def _forward(neighbours, inputs, kernel, initial, start):
   def step(state, xs):
     t, x = xs
     seen, cell = neighbours(t, state, initial)
-    activated = _activate(x.astype(_wide(x.dtype)) + _product(seen, kernel))
+    activated = _activate(x.astype(_wide(x.dtype)) + product(seen, kernel))
     state = _update(activated, cell)
     state = State(state.hidden.astype(x.dtype), state.cell)
     return state, (state.hidden, activated, state.cell)
@@ -190,9 +190,9 @@ def _fused_backward(neighbours, saved, gradient):
         State(state_gradient.hidden.astype(wide) + gradient.astype(wide),
               state_gradient.cell))
     narrow = gates.astype(hidden.dtype)
-    seen_gradient = _product(narrow, transposed).astype(seen.dtype)
+    seen_gradient = product(narrow, transposed).astype(seen.dtype)
     state_gradient, more = transpose((seen_gradient, cell))
-    kernel_gradient += _product(jnp.swapaxes(seen, -1, -2), narrow)
+    kernel_gradient += product(jnp.swapaxes(seen, -1, -2), narrow)
     initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
     return (state_gradient, kernel_gradient, initial_gradient), narrow
 

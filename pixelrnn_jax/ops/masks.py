@@ -80,3 +80,9 @@ def conv_mask(
   mask[row, column] = source < target if kind == "A" else source <= target
   mask.flags.writeable = False
   return mask
+
+
+def group_slices(features: int, channels: int) -> list[slice]:
+  """The features of each channel's group, as slices."""
+  edges = np.searchsorted(channel_groups(features, channels), np.arange(channels + 1))
+  return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -6,23 +6,29 @@ Shapes: H height, W width, B batch, h hidden units, K kernel width.
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax.ops.lstm import State, lstm_scan
+from pixelrnn_jax.ops.lstm import State, lstm_scan, product
 
 
-def row_neighbours(row: jax.Array, width: int) -> jax.Array:
-  """The K states that each position of a row sees in the row above.
+def row_neighbours(row: jax.Array, taps: int) -> jax.Array:
+  """The states that each position of a row sees in the row above.
 
   Args:
-    row: states with K // 2 positions of padding at both ends,
-      [W + K - 1, B, h].
-    width: W.
+    row: states of the row above, [W, B, h].
+    taps: K; beyond the edges the states are zero.
 
   Returns:
-    [W B, K h], taps from left to right.
+    [W, B, K h], from left to right.
   """
-  size = row.shape[0] - width + 1
-  taps = jnp.concatenate([row[j : j + width] for j in range(size)], axis=-1)
-  return taps.reshape(-1, taps.shape[-1])
+  width = len(row)
+  padded = jnp.pad(row, ((taps // 2, taps // 2), (0, 0), (0, 0)))
+  return jnp.concatenate([padded[j : j + width] for j in range(taps)], axis=-1)
+
+
+def row_state_to_state(row: jax.Array, kernel: jax.Array) -> jax.Array:
+  """K_ss * h_{i-1} of a whole row: [W, B, h] and [K, h, 4h] to [W, B, 4h]."""
+  taps, units, _ = kernel.shape
+  kernel = kernel.reshape(taps * units, -1).astype(row.dtype)
+  return product(row_neighbours(row, taps), kernel)
 
 
 def row_scan(
@@ -54,8 +60,8 @@ def row_scan(
   def neighbours(t, state, initial):
     del t, initial  # every row is whole: the initial state enters at the start
     row = state.hidden.reshape(width, batch, units)
-    row = jnp.pad(row, ((taps // 2, taps // 2), (0, 0), (0, 0)))
-    return row_neighbours(row, width), state.cell
+    seen = row_neighbours(row, taps)
+    return seen.reshape(width * batch, taps * units), state.cell
 
   initial = State(hidden, cell)
   start = State(*(jnp.broadcast_to(s, (width * batch, units)) for s in initial))

@@ -1,0 +1,172 @@
+"""What the three kinds of residual layer share (paper, section 3.3, Figure 5).
+
+A layer maps the trunk's 2h features to a map of h features; 1x1 convolutions
+(mask B) bring that back to the 2h of the trunk and, with skip connections, to
+the head:
+
+    y    = W_up f(x) (+ x with residual connections)
+    skip = W_skip f(x)
+
+Every layer runs in two ways on the same parameters:
+
+- over a whole image (`__call__`), for training and evaluation;
+- value by value, for sampling, completion and coding. A row begins with `row`,
+  what it takes from the rows above, for all its pixels at once. `value` then
+  computes the features of one channel's group at one pixel, given those of the
+  channels before it. `next_pixel` and `next_row` keep what will be needed.
+
+Shapes: H height, W width, B batch, C channels, F features, p = K // 2. Whole
+maps are [H, W, B, F]. In the second way a pixel's features are [B, F], and F
+grows by a channel's group at a time (`Pixel`).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pixelrnn_jax import ops
+from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.models import groups
+from pixelrnn_jax.models.parameters import Init, masked_layer
+
+# The features of one pixel that are known so far, by name: [B, up to F].
+Pixel = dict[str, jax.Array]
+
+
+class Layer:
+  """The connections around f(x), and the two ways to run it.
+
+  Subclasses define `masks`, `features` and the value-by-value functions.
+  """
+
+  def __init__(self, config: ModelConfig):
+    self.config = config
+    self.channels = config.image_shape[2]
+    self.width = config.image_shape[1]
+    self.hidden = config.hidden
+    self.trunk = 2 * config.hidden
+
+  @functools.cached_property
+  def masks(self) -> dict[str, np.ndarray]:
+    """The masks of the layer's kernels, by parameter name."""
+    up = self.mask((1, 1), self.hidden, self.trunk)[0, 0]
+    return dict.fromkeys(self.connections, up)
+
+  @property
+  def connections(self) -> list[str]:
+    """The names of the 1x1 convolutions that leave f(x)."""
+    return ["up", "skip"] if self.config.skip else ["up"]
+
+  def mask(
+      self, kernel_shape: tuple[int, int], features: int, outputs: int,
+      blocks: int = 1,
+  ) -> np.ndarray:
+    """Mask B, see `ops.conv_mask`."""
+    return ops.conv_mask(
+        "B", kernel_shape, features, outputs, self.channels, blocks)
+
+  def inits(self) -> dict[str, Init]:
+    """Initialisers of one layer's parameters, by name."""
+    return {name: masked_layer(mask) for name, mask in self.masks.items()}
+
+  def dense(self, params: dict, name: str, x: jax.Array) -> jax.Array:
+    """The 1x1 convolution of that name."""
+    return ops.masked_dense(x, **params[name], mask=self.masks[name])
+
+  # Over a whole image.
+
+  def features(self, params: dict, x: jax.Array) -> jax.Array:
+    """f(x): [H, W, B, 2h] to [H, W, B, h]."""
+    raise NotImplementedError
+
+  def __call__(self, params: dict, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """(y, skip) of a whole map [H, W, B, 2h]; skip is None without skips."""
+    features = self.features(params, x)
+    y = self.dense(params, "up", features)
+    if self.config.residual:
+      y = y + x
+    return y, self.dense(params, "skip", features) if self.config.skip else None
+
+  # Value by value.
+
+  def channel_params(self, params: dict, channel: int) -> dict:
+    """The weights that one channel's group needs, masked and cut to size.
+
+    Of one layer, or of a stack with a leading axis.
+    """
+    return {
+        name: groups.cut(params[name], self.masks[name], channel, self.channels)
+        for name in self.connections
+    }
+
+  def own(self, x: jax.Array, channel: int, blocks: int = 1) -> jax.Array:
+    """The features of a channel's group, [..., blocks * G] to [..., blocks * g]."""
+    return groups.own(x, channel, self.channels, blocks)
+
+  def start(self, params: dict, batch: int) -> Any:
+    """What the first row takes from above: the state before an image."""
+    raise NotImplementedError
+
+  def row(self, params: dict, state: Any) -> Any:
+    """What the pixels of a row take from the rows above, arrays [W, ...]."""
+    raise NotImplementedError
+
+  def start_row(self, params: dict, batch: int) -> Any:
+    """What the first pixel of a row takes from its left."""
+    raise NotImplementedError
+
+  def new(
+      self, params: dict, channel: int, above: Any, left: Any, pixel: Pixel
+  ) -> Pixel:
+    """The features of a channel's group that this layer computes at a pixel.
+
+    Among them `features`, those of f(x).
+
+    Args:
+      params: from `channel_params`.
+      channel: which one.
+      above: from `row`, at this pixel.
+      left: from `start_row` or `next_pixel`.
+      pixel: features known at this pixel; `x` has the layer's input up to and
+        with this channel's group, the others those of the channels before.
+    """
+    raise NotImplementedError
+
+  def value(
+      self, params: dict, channel: int, above: Any, left: Any, pixel: Pixel,
+      x: jax.Array,
+  ) -> tuple[jax.Array, jax.Array | None, Pixel]:
+    """(y, skip, pixel) of a channel's group, from its group of the input.
+
+    Args:
+      params, channel, above, left: see `new`.
+      pixel: what the channels before have left here, {} at the first.
+      x: the layer's input, [B, group of 2h].
+    """
+    pixel = _append(pixel, {"x": x})
+    pixel = _append(pixel, self.new(params, channel, above, left, pixel))
+    features = pixel["features"]
+    y = groups.dense(params["up"], features)
+    if self.config.residual:
+      y = y + x
+    skip = groups.dense(params["skip"], features) if self.config.skip else None
+    return y, skip, pixel
+
+  def next_pixel(self, left: Any, pixel: Pixel) -> Any:
+    """What the pixel to the right takes from its left."""
+    raise NotImplementedError
+
+  def next_row(self, params: dict, state: Any, row: Pixel) -> Any:
+    """What the row below takes from above, given this row's pixels [W, B, F]."""
+    raise NotImplementedError
+
+
+def _append(pixel: Pixel, more: Pixel) -> Pixel:
+  """Puts a group's features behind those that are known."""
+  return pixel | {
+      name: jnp.concatenate([pixel[name], x], -1) if name in pixel else x
+      for name, x in more.items()
+  }
