@@ -15,6 +15,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import complete, sample
+from pixelrnn_jax.training import restore
 
 __all__ = [
     "Config",
@@ -29,5 +30,6 @@ __all__ = [
     "load_config",
     "log_prob",
     "log_probs",
+    "restore",
     "sample",
 ]

@@ -2,9 +2,13 @@
 
 Shapes: B batch, H height, W width, C channels.
 
+One pass over the image draws all values: every layer computes only what is new at
+a value (`PixelRNN.by_value`), for a whole batch at once and spread over this
+process's devices.
+
 Value i = (r W + c) C + channel of image n is drawn with the key
 fold_in(fold_in(key, n), i), so that a sample depends on the key and its own
-index alone, not on how many are drawn together.
+index alone, not on how many are drawn together or on how many devices.
 """
 
 import functools
@@ -20,7 +24,7 @@ from pixelrnn_jax.likelihood import check_range
 
 def sample(
     model: nn.Module, variables, key: jax.Array, num: int = 16,
-    temperature: float = 1.0,
+    temperature: float = 1.0, batch_size: int = 256,
 ) -> np.ndarray:
   """Draws images from the model, ancestral sampling (paper, section 2.1).
 
@@ -32,24 +36,26 @@ def sample(
     key: a `jax.random` key.
     num: how many images, at least 1.
     temperature: positive; 1 is the model's distribution, less is safer.
+    batch_size: images that a device draws at a time; bounds the memory.
 
   Returns:
     uint8 [num, H, W, C], raw values 0 .. levels - 1.
 
   Raises:
-    InputError: `num` is below 1 or the temperature not positive.
+    InputError: `num` or `batch_size` is below 1, or the temperature not positive.
   """
   if num < 1:
     raise InputError(f"num={num}: ask for at least 1 sample.")
   shape = model.config.image_shape
   images = np.zeros((num, *shape), np.uint8)
   return complete(
-      model, variables, key, images, np.zeros(shape[:2], bool), temperature)
+      model, variables, key, images, np.zeros(shape[:2], bool), temperature,
+      batch_size)
 
 
 def complete(
     model: nn.Module, variables, key: jax.Array, images, known,
-    temperature: float = 1.0,
+    temperature: float = 1.0, batch_size: int = 256,
 ) -> np.ndarray:
   """Fills in the unknown pixels, each drawn given all values before it.
 
@@ -63,13 +69,14 @@ def complete(
     images: integers [B, H, W, C], raw values 0 .. levels - 1.
     known: bool [H, W] or [B, H, W]; true where a pixel's values are kept.
     temperature: positive; 1 is the model's distribution, less is safer.
+    batch_size: images that a device fills in at a time; bounds the memory.
 
   Returns:
     uint8 [B, H, W, C].
 
   Raises:
-    InputError: images or mask of another shape, dtype or range, or a
-      temperature that is not positive.
+    InputError: images or mask of another shape, dtype or range, a temperature
+      that is not positive, or a batch size below 1.
   """
   shape = tuple(model.config.image_shape)
   images, known = np.asarray(images), np.asarray(known)
@@ -91,10 +98,48 @@ def complete(
     )
   if not 0 < temperature < np.inf:
     raise InputError(f"temperature={temperature}: must be positive and finite.")
+  if batch_size < 1:
+    raise InputError(f"batch_size={batch_size}: must be at least 1.")
   known = np.broadcast_to(known, images.shape[:3])
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
-  drawn = _complete(model, variables, keys, images, known, float(temperature))
-  return np.asarray(drawn)
+  images = np.where(known[..., None], images, 0).astype(np.uint8)
+  total, devices = len(images), jax.local_device_count()
+  # As few batches as the bound allows, of one size, so that one program serves.
+  batches = -(-total // (batch_size * devices))
+  size = -(-total // (batches * devices))
+  complete_batch = _completer(model)
+  drawn = []
+  for start in range(0, total, size * devices):
+    # The last batch is filled up with images that are drawn and dropped.
+    indices = start + np.arange(size * devices)
+    rows = np.minimum(indices, total - 1)
+    shape = (devices, size)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+    batch = complete_batch(
+        variables, keys.reshape(shape), images[rows].reshape(*shape, *images.shape[1:]),
+        known[rows].reshape(*shape, *known.shape[1:]), temperature)
+    drawn.append(np.asarray(batch).reshape(-1, *images.shape[1:]))
+  return np.concatenate(drawn)[:total]
+
+
+def value_logits(model: nn.Module, variables, images: jax.Array) -> jax.Array:
+  """The logits of `model.apply(variables, images)`, computed value by value.
+
+  What sampling sees when it draws these images; for tests, and a reference for
+  coders.
+
+  Args:
+    images: integers [B, H, W, C].
+
+  Returns:
+    [B, H, W, C, levels].
+  """
+  images = jnp.asarray(images)
+
+  def look_up(logits, row, column, channel):
+    return images[:, row, column, channel], logits
+
+  _, logits = model.apply(variables, look_up, len(images), method="by_value")
+  return jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0))
 
 
 def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
@@ -103,20 +148,19 @@ def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
   return jax.vmap(jax.random.categorical)(keys, logits / temperature)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _complete(model, variables, keys, images, known, temperature):
-  """The whole network once for each value: simple, and H W C times too slow."""
-  height, width, channels = model.config.image_shape
+@functools.lru_cache(maxsize=8)
+def _completer(model: nn.Module):
+  """`complete` for a batch on each device, compiled once for a model."""
+  _, width, channels = model.config.image_shape
 
-  def one_value(index, images):
-    row, rest = index // (width * channels), index % (width * channels)
-    column, channel = rest // channels, rest % channels
-    logits = model.apply(variables, images)[:, row, column, channel]
-    value = draw(logits, keys, index, temperature).astype(images.dtype)
-    value = jnp.where(known[:, row, column], images[:, row, column, channel], value)
-    return images.at[:, row, column, channel].set(value)
+  def one_device(variables, keys, images, known, temperature):
 
-  images = images.astype(jnp.uint8)
-  # An unknown value is 0 until it is drawn.
-  images = jnp.where(known[..., None], images, 0)
-  return jax.lax.fori_loop(0, height * width * channels, one_value, images)
+    def choose(logits, row, column, channel):
+      index = (row * width + column) * channels + channel
+      value = draw(logits, keys, index, temperature)
+      given = images[:, row, column, channel]
+      return jnp.where(known[:, row, column], given, value), None
+
+    return model.apply(variables, choose, len(images), method="by_value")[0]
+
+  return jax.pmap(one_device, in_axes=(None, 0, 0, 0, None))

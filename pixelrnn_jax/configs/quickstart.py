@@ -11,8 +11,9 @@ def quickstart() -> Config:
 
   The model of `diagonal_bilstm_mnist_1layer` (80.75 nats in the paper, after
   training to convergence), cut to a few minutes of CPU. Departures: a short
-  run whose learning rate starts high and decays to 0, and validation on 1,000
-  images only, so that 59,000 are trained on.
+  run whose learning rate decays to 0, RMSProp with momentum, which gets further
+  in so few steps, and validation on 1,000 images only, so that 59,000 are
+  trained on.
   """
   return Config(
       name="quickstart",
@@ -22,9 +23,10 @@ def quickstart() -> Config:
       ),
       data=DataConfig(source="packaged_mnist", validation_images=1_000),
       optimizer=OptimizerConfig(
-          learning_rate=3e-3, warmup_steps=50, decay_steps=1_500),
+          learning_rate=1e-3, momentum=0.9, warmup_steps=50,
+          decay_steps=1_800),
       train=TrainConfig(
-          batch_size=16, steps=1_500, log_every=25, eval_every=500,
-          checkpoint_every=500, samples=16,
+          batch_size=16, steps=1_800, log_every=25, eval_every=600,
+          checkpoint_every=600, samples=16,
       ),
   )

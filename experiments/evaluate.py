@@ -1,0 +1,30 @@
+"""Exact negative log-likelihood of a trained model over every image of a split.
+
+    python experiments/evaluate.py --workdir=runs/quickstart
+    python experiments/evaluate.py --workdir=runs/quickstart --checkpoint=best \
+        --split=validation
+
+Prints nats per image and bits per dimension, and writes them to the work
+directory's evaluation.json.
+"""
+
+from absl import flags
+
+from pixelrnn_jax import cli
+from pixelrnn_jax.training import evaluate_run
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "validation", "train"], "The images to evaluate.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "last", ["last", "best"],
+    "The last checkpoint, or the one with the best validation figure.")
+
+
+def main() -> None:
+  evaluate_run(
+      cli.required("workdir", _WORKDIR.value), _SPLIT.value, _CHECKPOINT.value)
+
+
+if __name__ == "__main__":
+  cli.run(main)

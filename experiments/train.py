@@ -1,0 +1,25 @@
+"""Trains and evaluates a model; picks up where the work directory left off.
+
+    python experiments/train.py --config=quickstart
+    python experiments/train.py --config=row_lstm_cifar10 \
+        --config.train.steps=1000 --workdir=runs/short
+
+`--config=NAME:smoke` is the same pipeline, shrunk to a minute on two cores.
+"""
+
+from absl import flags
+
+from pixelrnn_jax import cli
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.training import train
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The work directory; runs/NAME by default.")
+
+
+def main(config: Config) -> None:
+  train(config, _WORKDIR.value or f"runs/{config.name.replace(':', '_')}")
+
+
+if __name__ == "__main__":
+  cli.run(main, config=True)

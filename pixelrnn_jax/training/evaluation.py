@@ -1,0 +1,197 @@
+"""Exact negative log-likelihood over every image of a split, once."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from pixelrnn_jax import data
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.training import files, parallel
+from pixelrnn_jax.training.restore import load_run
+
+SPLITS = ("train", "validation", "test")
+PACKAGES = ("pixelrnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
+            "grain", "numpy")
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """Negative log-likelihood over a split.
+
+  Attributes:
+    nats_per_image: mean of -log p(x).
+    nats_standard_error: standard deviation over the images, divided by the root
+      of their number.
+    bits_per_dim: the same mean, in bits per value of the image.
+    bits_standard_error: its standard error.
+    images: how many.
+  """
+
+  nats_per_image: float
+  nats_standard_error: float
+  bits_per_dim: float
+  bits_standard_error: float
+  images: int
+
+  def __str__(self) -> str:
+    return (
+        f"{self.nats_per_image:.3f} +/- {self.nats_standard_error:.3f} nats/image,"
+        f" {self.bits_per_dim:.4f} +/- {self.bits_standard_error:.4f} bits/dim"
+    )
+
+
+def evaluate(
+    eval_step: Callable,
+    params,
+    source,
+    config: Config,
+    stop: Callable[[], bool] = lambda: False,
+    label: str = "evaluating",
+) -> Evaluation | None:
+  """Evaluates parameters on every image of a source, once.
+
+  Args:
+    eval_step: from `parallel.make_eval_step`.
+    params: the model's parameters, from `parallel.replicate`.
+    source: images, from `data.load_source`.
+    config: for the batch size and the image's shape.
+    stop: asked after each batch; True ends the evaluation.
+    label: of the progress bar.
+
+  Returns:
+    The figures, or None if it was ended.
+
+  Raises:
+    InputError: an image's figure is not finite.
+  """
+  results = []
+  batches = data.eval_batches(
+      source, config.train.eval_batch_size, jax.process_index(),
+      jax.process_count())
+  total = math.ceil(len(source) / config.train.eval_batch_size)
+  for images, mask in tqdm(
+      batches, label, total, leave=False, mininterval=progress_interval(),
+      disable=jax.process_index() > 0):
+    images, mask = parallel.pad(images), parallel.pad(mask)
+    results.append(
+        eval_step(params, parallel.shard(images), parallel.shard(mask)))
+    parallel.wait(results)
+    if stop():
+      return None
+  results = jax.device_get(results)
+  nats = np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
+  return summarize(nats, config.model.image_shape)
+
+
+def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation:
+  """The figures of [N] negative log-likelihoods in nats, float64.
+
+  Raises:
+    InputError: some of them are not finite.
+  """
+  broken = np.count_nonzero(~np.isfinite(nats))
+  if broken:
+    raise InputError(
+        f"The negative log-likelihood of {broken} of {nats.size} images is not"
+        " finite: the model has diverged, or the images hold values that it does"
+        " not know."
+    )
+  mean = float(np.mean(nats))
+  error = float(np.std(nats, ddof=1) / np.sqrt(nats.size)) if nats.size > 1 else 0.0
+  return Evaluation(
+      nats_per_image=mean,
+      nats_standard_error=error,
+      bits_per_dim=nats_to_bits_per_dim(mean, image_shape),
+      bits_standard_error=nats_to_bits_per_dim(error, image_shape),
+      images=int(nats.size),
+  )
+
+
+def progress_interval() -> float:
+  """Seconds between updates of a progress bar: few where a file takes them."""
+  return 0.5 if os.isatty(2) else 30.0
+
+
+def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict:
+  """Evaluates a checkpoint, prints the figures and writes `evaluation.json`.
+
+  Args:
+    workdir: of the run.
+    split: `test`, `validation` or `train`.
+    which: `last` or `best` checkpoint.
+
+  Returns:
+    What was written; see `report`.
+
+  Raises:
+    InputError: another split or checkpoint, no such run, or no data.
+  """
+  if split not in SPLITS:
+    raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+  run = load_run(workdir, which)
+  source = data.load_source(run.config, split)
+  eval_step = parallel.make_eval_step(run.model)
+  params = parallel.replicate(run.params)
+  evaluation = evaluate(eval_step, params, source, run.config)
+  return report(
+      workdir, run.config, run.step, which, split, source.description, evaluation)
+
+
+def report(
+    workdir: str,
+    config: Config,
+    step: int,
+    which: str,
+    split: str,
+    description: str,
+    evaluation: Evaluation,
+) -> dict:
+  """Prints an evaluation and writes it to `evaluation.json`, on process 0.
+
+  Args:
+    workdir: of the run.
+    config: of the run.
+    step: of the checkpoint.
+    which: `last` or `best`: how the checkpoint was chosen.
+    split: that was evaluated.
+    description: of the data.
+    evaluation: the figures.
+
+  Returns:
+    What was written: the figures and what they are of.
+  """
+  record = {
+      **dataclasses.asdict(evaluation),
+      "split": split,
+      "data": description,
+      "config": config.name,
+      "checkpoint": which,
+      "step": step,
+      "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+      "versions": {name: _version(name) for name in PACKAGES},
+  }
+  if jax.process_index() == 0:
+    files.write_text(
+        os.path.join(workdir, files.EVALUATION), json.dumps(record, indent=2) + "\n")
+    print(
+        f"{split}: {evaluation} over {evaluation.images} images ({description};"
+        f" {which} checkpoint, step {step})"
+    )
+  return record
+
+
+def _version(package: str) -> str:
+  """The version of an installed package."""
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "not installed"

@@ -1,0 +1,25 @@
+"""Files of a work directory."""
+
+import os
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation.json"
+SAMPLES = "samples"
+
+
+def write_text(path: str, text: str) -> None:
+  """Writes a file that, whenever the process dies, is whole or as before."""
+  temporary = f"{path}.tmp"
+  with open(temporary, "w", encoding="utf-8") as file:
+    file.write(text)
+  os.replace(temporary, path)
+
+
+def read_text(path: str) -> str:
+  """The text of a file; "" if there is none."""
+  if not os.path.exists(path):
+    return ""
+  with open(path, encoding="utf-8") as file:
+    return file.read()

@@ -1,0 +1,392 @@
+"""A run, from its configuration to its evaluation.
+
+What a step computes follows from the config alone: parameters from the seed,
+batches from the data iterator, whose position is in the checkpoint, and keys by
+`fold_in(key(seed), step)`. So a run that was killed and started again ends where
+an undisturbed one does.
+"""
+
+import json
+import math
+import os
+import signal
+import time
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from pixelrnn_jax import data
+from pixelrnn_jax.config import Config, changed_fields, to_json
+from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.images import save_grid
+from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.sampling import sample
+from pixelrnn_jax.training import files, parallel
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.evaluation import (
+  Evaluation,
+  evaluate,
+  progress_interval,
+  report,
+)
+from pixelrnn_jax.training.metrics import MetricsWriter
+from pixelrnn_jax.training.restore import read_config
+from pixelrnn_jax.training.signals import StopSignals
+from pixelrnn_jax.training.state import init_state, make_optimizer, make_schedule
+
+
+def train(config: Config, workdir: str) -> None:
+  """Trains, evaluates on the whole test split and draws samples.
+
+  Picks up where the work directory left off. It leaves there `config.json`,
+  `metrics.jsonl` and TensorBoard events, `checkpoints/`, `evaluation.json` and
+  `samples/step_STEP.png`.
+
+  Args:
+    config: the experiment.
+    workdir: made if it is not there. If it holds a run, that run's config must
+      be this one, but for more `train.steps` and the fields that alter no
+      parameter.
+
+  Raises:
+    InputError: the config, the devices, the data or the work directory do not
+      fit each other, in which case nothing was written; or the loss is no longer
+      finite.
+    Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
+  """
+  config.validate()
+  parallel.check_batch_size(config.train)
+  check_workdir(config, workdir)
+  sources = {
+      split: data.load_source(config, split)
+      for split in ("train", "validation", "test")
+  }
+  run = _Run(config, workdir, sources)
+  try:
+    run.restore()
+    run.prepare_workdir()
+    if run.step < config.train.steps:
+      run.train()
+    else:
+      run.say(f"{workdir} is complete: {run.step} steps.")
+  finally:
+    run.iterator.close()
+  run.finish()
+
+
+def check_workdir(config: Config, workdir: str) -> None:
+  """Raises InputError unless a run of this config can use the directory."""
+  part = os.path.abspath(workdir)
+  while not os.path.lexists(part):
+    part = os.path.dirname(part)
+  if not os.path.isdir(part) or not os.access(part, os.W_OK | os.X_OK):
+    raise InputError(
+        f"--workdir={workdir}: {part!r} is not a directory that can be written"
+        " to. Use another --workdir."
+    )
+  if not os.path.exists(os.path.join(workdir, files.CONFIG)):
+    for name in (files.CHECKPOINTS, files.METRICS):
+      if os.path.exists(os.path.join(workdir, name)):
+        raise InputError(
+            f"--workdir={workdir} holds {name} but no {files.CONFIG}, so nobody"
+            " can tell what was trained there. Use another --workdir."
+        )
+    return
+  old = read_config(workdir)
+  if old.train.steps < config.train.steps:
+    old.train.steps = config.train.steps
+  changes = changed_fields(old, config, lambda f: not f.metadata.get("resumable"))
+  if changes:
+    raise InputError(
+        f"--workdir={workdir} belongs to another config: {'; '.join(changes)}."
+        " Use another --workdir for this config, or the old values to go on."
+        " train.steps may grow, and fields that alter no parameter may change."
+    )
+
+
+class _Run:
+  """A run in progress."""
+
+  def __init__(self, config: Config, workdir: str, sources: dict):
+    self.config, self.workdir, self.sources = config, workdir, sources
+    self.model = build_model(config.model)
+    self.optimizer = make_optimizer(config.optimizer)
+    self.train_step = parallel.make_train_step(self.model, self.optimizer)
+    self.eval_step = parallel.make_eval_step(self.model)
+    self.iterator = data.train_iterator(
+        config, sources["train"], jax.process_index(), jax.process_count())
+    self.key = jax.random.key(config.train.seed)
+    self.step = 0
+    self.damaged = None
+    self.validate_first = False
+
+  def say(self, message: str) -> None:
+    """Prints on process 0, above a progress bar."""
+    if jax.process_index() == 0:
+      tqdm.write(message)
+
+  def due(self, every: int) -> bool:
+    """Whether something that is done `every` steps and at the end is due."""
+    return self.step % every == 0 or self.step == self.config.train.steps
+
+  def restore(self) -> None:
+    """Takes up the newest good checkpoint, or draws the parameters."""
+
+    def init(key):
+      return init_state(
+          self.model, self.optimizer, key, self.config.model.image_shape)
+
+    with Checkpoints(self.workdir) as checkpoints:
+      if not checkpoints.steps():
+        self.state = parallel.replicate(
+            jax.jit(init)(jax.random.fold_in(self.key, 0)))
+        return
+      restored = checkpoints.restore(
+          jax.eval_shape(init, self.key), self.iterator)
+    self.state = parallel.replicate(restored.state)
+    self.step = int(restored.state.step)
+    self.damaged = restored
+    # A validation that a signal cut short is made up for.
+    self.validate_first = (
+        restored.info.validation_nats is None
+        and self.due(self.config.train.eval_every)
+    )
+    self.say(f"Resuming {self.workdir} at step {self.step}.")
+    if restored.info.devices != jax.device_count():
+      self.say(
+          f"The run had {restored.info.devices} devices and now has"
+          f" {jax.device_count()}: figures will agree with those of an"
+          " undisturbed run up to rounding, not bit for bit."
+      )
+
+  def prepare_workdir(self) -> None:
+    """Writes the config: from here on the directory belongs to this run."""
+    if jax.process_index() == 0:
+      try:
+        os.makedirs(self.workdir, exist_ok=True)
+      except OSError as error:
+        raise InputError(
+            f"--workdir={self.workdir} cannot be made: {error.strerror}. Use"
+            " another --workdir."
+        ) from error
+      path = os.path.join(self.workdir, files.CONFIG)
+      if files.read_text(path) != to_json(self.config):
+        files.write_text(path, to_json(self.config))
+
+  def train(self) -> None:
+    """Steps until the end, with validations and checkpoints on the way."""
+    config, source = self.config, self.sources["train"]
+    parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
+    self.say(
+        f"{config.name}: {parameters:,} parameters, {jax.device_count()}"
+        f" {jax.devices()[0].platform} device(s), {len(source):,} training images"
+        f" ({source.description})"
+    )
+    bar = tqdm(
+        total=config.train.steps, initial=self.step, unit="step",
+        mininterval=progress_interval(), disable=jax.process_index() > 0,
+    )
+    with (
+        Checkpoints(self.workdir, write=True) as self.checkpoints,
+        MetricsWriter(self.workdir, self.step) as self.metrics,
+        StopSignals() as self.signals,
+        bar as self.bar,
+    ):
+      if self.damaged:
+        self.checkpoints.set_aside(self.damaged)
+      if self.validate_first:
+        self.save(self.validate())
+      self.take_steps()
+
+  def take_steps(self) -> None:
+    """The loop itself."""
+    settings = self.config.train
+    window = _Window(self.config)
+    while self.step < settings.steps:
+      images = parallel.shard(next(self.iterator))
+      self.state, metrics = self.train_step(self.state, images)
+      self.step += 1
+      window.append(metrics)
+      self.bar.update()
+
+      stop = self.stop_asked()
+      validating = self.due(settings.eval_every) and not stop
+      saving = self.due(settings.checkpoint_every) or stop
+      if not (validating or saving or self.due(settings.log_every)):
+        continue
+      values = window.close(self.step)
+      self.metrics.write(self.step, values, self.sources["train"].description)
+      self.bar.set_postfix_str(_summary(self.config, values), refresh=False)
+      validation = self.validate() if validating else None
+      stop = stop or (validating and validation is None)
+      if saving or stop or self.is_best(validation):
+        self.save(validation)
+      if stop:
+        name = signal.Signals(self.signals.received).name
+        raise Interrupted(
+            f"{name}: stopped after step {self.step}, whose checkpoint is saved."
+            " The same command goes on from there.", self.signals.received,
+        )
+      window.open()
+
+  def stop_asked(self) -> bool:
+    """Whether a signal has come, to any process.
+
+    Several processes have to agree, which they do once every `log_every` steps.
+    """
+    if jax.process_count() > 1:
+      if not self.due(self.config.train.log_every):
+        return False
+      received = multihost_utils.process_allgather(
+          np.array(self.signals.received))
+      self.signals.received = int(received.max())
+    return bool(self.signals.received)
+
+  def validate(self) -> Evaluation | None:
+    """Evaluates on the validation split; None if a signal came meanwhile."""
+    source = self.sources["validation"]
+    try:
+      evaluation = evaluate(
+          self.eval_step, self.state.params, source, self.config,
+          stop=lambda: jax.process_count() == 1 and bool(self.signals.received),
+          label="validating",
+      )
+    except InputError as error:
+      raise InputError(f"Validation at step {self.step}: {error}") from error
+    if evaluation is None:
+      return None
+    self.metrics.write(self.step, {
+        "validation/nats_per_image": evaluation.nats_per_image,
+        "validation/nats_standard_error": evaluation.nats_standard_error,
+        "validation/bits_per_dim": evaluation.bits_per_dim,
+    }, source.description)
+    self.say(
+        f"step {self.step}: validation {evaluation} over {evaluation.images}"
+        f" images ({source.description})"
+    )
+    return evaluation
+
+  def is_best(self, validation: Evaluation | None) -> bool:
+    """Whether no checkpoint has a validation figure as low as this."""
+    if validation is None:
+      return False
+    ranking = self.checkpoints.ranking()
+    return not ranking or validation.nats_per_image < ranking[0][0]
+
+  def save(self, validation: Evaluation | None) -> None:
+    """Saves a checkpoint, unless the parameters are no longer finite."""
+    state = jax.device_get(self.state)
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params)):
+      raise InputError(_diverged("The parameters are not finite", self.step))
+    self.checkpoints.save(
+        self.step, state, self.iterator,
+        validation.nats_per_image if validation else None)
+
+  def finish(self) -> None:
+    """Evaluates the last checkpoint and draws samples, unless that is done."""
+    config, source = self.config, self.sources["test"]
+    if not self.is_evaluated():
+      evaluation = evaluate(self.eval_step, self.state.params, source, config)
+      report(
+          self.workdir, config, self.step, "last", "test", source.description,
+          evaluation)
+    folder = os.path.join(self.workdir, files.SAMPLES)
+    path = os.path.join(folder, f"step_{self.step:08d}.png")
+    if config.train.samples and not os.path.exists(path):
+      if jax.process_index() == 0:
+        self.say(f"Drawing {config.train.samples} samples.")
+        images = sample(
+            self.model, {"params": jax.device_get(self.state.params)},
+            jax.random.fold_in(self.key, self.step), config.train.samples)
+        os.makedirs(folder, exist_ok=True)
+        save_grid(np.asarray(images), path, config.model.levels)
+        self.say(f"Samples: {path}")
+
+  def is_evaluated(self) -> bool:
+    """Whether `evaluation.json` is of the test split and this step."""
+    text = files.read_text(os.path.join(self.workdir, files.EVALUATION))
+    try:
+      record = json.loads(text or "{}")
+    except json.JSONDecodeError:
+      return False
+    wanted = {"split": "test", "checkpoint": "last", "step": self.step}
+    return wanted.items() <= record.items()
+
+
+class _Window:
+  """The steps since the last line of metrics."""
+
+  def __init__(self, config: Config):
+    self.config = config
+    self.schedule = make_schedule(config.optimizer)
+    self.results = []
+    self.images = 0  # since the clock was started
+    self.start = None
+
+  def append(self, metrics: dict) -> None:
+    """Adds the metrics of a step, which stay on the device."""
+    self.results.append(metrics)
+    if self.start is None:
+      jax.block_until_ready(metrics)  # the first step, with compilation
+      self.open()
+    else:
+      parallel.wait(self.results)
+      self.images += self.config.train.batch_size
+
+  def open(self) -> None:
+    """Starts the clock."""
+    self.start = time.perf_counter()
+    self.images = 0
+
+  def close(self, step: int) -> dict[str, float]:
+    """Brings the metrics to the host and empties the window.
+
+    Args:
+      step: the number of the last step in it.
+
+    Returns:
+      Means over the window.
+
+    Raises:
+      InputError: the loss or the gradient of a step was not finite.
+    """
+    results = jax.device_get(self.results)
+    seconds = time.perf_counter() - self.start
+    for i, result in enumerate(results):
+      for name, what in (("nats", "The loss"), ("grad_norm", "The gradient")):
+        if not np.isfinite(result[name]):
+          raise InputError(_diverged(
+              f"{what} became {result[name]}", step - len(results) + 1 + i))
+    nats = math.fsum(r["nats"] for r in results) / sum(r["images"] for r in results)
+    values = {
+        "train/nats_per_image": nats,
+        "train/bits_per_dim": nats_to_bits_per_dim(
+            nats, self.config.model.image_shape),
+        "train/grad_norm": math.fsum(r["grad_norm"] for r in results) / len(results),
+        "train/learning_rate": float(self.schedule(step - 1)),
+    }
+    if self.images:
+      values["train/images_per_second"] = self.images / seconds
+    self.results = []
+    return values
+
+
+def _summary(config: Config, values: dict[str, float]) -> str:
+  """What the progress bar shows."""
+  text = f"{values['train/bits_per_dim']:.3f} bits/dim"
+  if config.model.levels == 2:
+    text = f"{values['train/nats_per_image']:.2f} nats/image"
+  if "train/images_per_second" in values:
+    text += f", {values['train/images_per_second']:.0f} images/s"
+  return text
+
+
+def _diverged(what: str, step: int) -> str:
+  return (
+      f"{what} at step {step}. Training stopped; the last checkpoint before it is"
+      " kept. Train in another --workdir with a lower optimizer.learning_rate or"
+      " optimizer.clip_norm, or more optimizer.warmup_steps."
+  )

@@ -1,0 +1,99 @@
+"""All devices: the one place that calls `jax.pmap`.
+
+The state has no device axis: it goes in and comes out replicated
+(`in_axes=None`, `out_axes=None`), an ordinary tree. Batches are split, [B, ...]
+to [D, B / D, ...] with D the devices of this process. The same code runs on one
+CPU, several accelerators and several processes.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pixelrnn_jax.config import TrainConfig
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.training import step
+
+
+def check_batch_size(config: TrainConfig) -> None:
+  """Raises InputError where a batch cannot be split over all devices."""
+  devices, processes = jax.device_count(), jax.process_count()
+  if config.batch_size % devices:
+    lower = config.batch_size // devices * devices
+    choices = f"{lower} or {lower + devices}" if lower else str(devices)
+    raise InputError(
+        f"train.batch_size={config.batch_size} cannot be split evenly over"
+        f" {devices} devices. Use a multiple of {devices}, for example {choices}."
+    )
+  if config.eval_batch_size % processes:
+    raise InputError(
+        f"train.eval_batch_size={config.eval_batch_size} cannot be split evenly"
+        f" over {processes} processes. Use a multiple of {processes}."
+    )
+
+
+def make_train_step(
+    model: nn.Module, optimizer: optax.GradientTransformation
+) -> Callable:
+  """`step.train_step` over all devices.
+
+  Returns:
+    A function (state, images) -> (state, metrics) with images of `shard`. It
+    consumes the state that it is given: use the one that it returns.
+  """
+  return jax.pmap(
+      functools.partial(step.train_step, model, optimizer),
+      axis_name=step.AXIS, in_axes=(None, 0), out_axes=(None, None),
+      donate_argnums=0,
+  )
+
+
+def make_eval_step(model: nn.Module) -> Callable:
+  """`step.eval_step` over all devices.
+
+  Returns:
+    A function (params, images, mask) -> (nats, mask), with images and mask of
+    `shard`; the results cover the batch of all processes.
+  """
+  return jax.pmap(
+      functools.partial(step.eval_step, model),
+      axis_name=step.AXIS, in_axes=(None, 0, 0), out_axes=(None, None),
+  )
+
+
+def replicate(tree):
+  """The tree on all devices, laid out as the steps return it.
+
+  Without this the second training step would be compiled anew. It goes through
+  the host, as devices of other processes cannot be copied to directly.
+  """
+  mesh = Mesh(np.array(jax.devices()), (step.AXIS,))
+  return jax.device_put(
+      jax.device_get(tree), NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(batch: np.ndarray) -> np.ndarray:
+  """[B, ...] to [D, B / D, ...], D being this process's devices."""
+  return batch.reshape(jax.local_device_count(), -1, *batch.shape[1:])
+
+
+def pad(batch: np.ndarray) -> np.ndarray:
+  """Zeros appended to [B, ...], so that the devices divide B."""
+  missing = -len(batch) % jax.local_device_count()
+  return np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
+
+
+def wait(results: list) -> None:
+  """Bounds the steps in flight, given the results of the steps so far.
+
+  Virtual CPU devices share threads, and a collective whose steps queue up can
+  deadlock: with several of them every step is waited for. Otherwise one step
+  runs while the next is being prepared.
+  """
+  several_cpus = jax.default_backend() == "cpu" and jax.local_device_count() > 1
+  jax.block_until_ready(results[-1:] if several_cpus else results[-2:-1])

@@ -1,0 +1,97 @@
+"""A trained run, from its work directory."""
+
+import dataclasses
+import os
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pixelrnn_jax.config import Config, from_json
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.training import files
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.state import init_state, make_optimizer
+
+
+@dataclasses.dataclass
+class Run:
+  """A trained model.
+
+  Attributes:
+    config: of the run.
+    model: see `build_model`.
+    params: of the checkpoint, on the default device.
+    step: of the checkpoint.
+  """
+
+  config: Config
+  model: nn.Module
+  params: Any
+  step: int
+
+
+def read_config(workdir: str) -> Config:
+  """The configuration that a run was started with.
+
+  Raises:
+    InputError: there is no such directory, no `config.json` in it, or it
+      holds no configuration.
+  """
+  if not os.path.isdir(workdir):
+    raise InputError(
+        f"There is no work directory {workdir!r}. Give the --workdir of a run of"
+        " experiments/train.py."
+    )
+  path = os.path.join(workdir, files.CONFIG)
+  if not os.path.isfile(path):
+    raise InputError(
+        f"{workdir!r} holds no {files.CONFIG}, so it is not the work directory of"
+        " a run. Give the --workdir of a run of experiments/train.py."
+    )
+  with open(path, encoding="utf-8") as file:
+    text = file.read()
+  try:
+    return from_json(text)
+  except InputError as error:
+    raise InputError(f"{path} is damaged: {error}") from error
+
+
+def load_run(workdir: str, which: str = "last") -> Run:
+  """`restore` with the checkpoint's step; see there."""
+  config = read_config(workdir)
+  model = build_model(config.model)
+  optimizer = make_optimizer(config.optimizer)
+  template = jax.eval_shape(
+      lambda key: init_state(model, optimizer, key, config.model.image_shape),
+      jax.random.key(0),
+  )
+  with Checkpoints(workdir) as checkpoints:
+    state = checkpoints.restore(template, which=which).state
+  params = jax.tree.map(jnp.asarray, state.params)
+  return Run(config, model, params, int(state.step))
+
+
+def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]:
+  """A trained run.
+
+      config, model, variables = restore("runs/quickstart")
+
+  Where a checkpoint is damaged, a warning is printed and the next good one is
+  used.
+
+  Args:
+    workdir: of the run.
+    which: `last`, or `best` for the lowest validation NLL.
+
+  Returns:
+    The configuration, the model, and variables, {"params": ...}.
+
+  Raises:
+    InputError: no such directory, no `config.json` or no readable checkpoint in
+      it.
+  """
+  run = load_run(workdir, which)
+  return run.config, run.model, {"params": run.params}

@@ -1,0 +1,119 @@
+"""kill -9 at moments that matter, then the same command again."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.restore import load_run
+
+# Runs the tiny config and kills itself at a moment given as `what:when`.
+CHILD = """
+import os, pathlib, shutil, signal, sys
+sys.path.insert(0, {folder!r})
+from conftest import make_tiny_config
+from pixelrnn_jax.training import files, loop, train
+
+workdir, what, when = sys.argv[1], *sys.argv[2].split(":")
+calls = 0
+
+def hook(owner, name, applies=lambda *args: True, before=lambda *args: None):
+  original = getattr(owner, name)
+  def hooked(*args, **kwargs):
+    global calls
+    calls += bool(applies(*args))
+    if calls == int(when):
+      before(*args)
+      os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+  setattr(owner, name, hooked)
+
+def remove_one_file(path, *_):
+  next(p for p in pathlib.Path(path).rglob("*") if p.is_file()).unlink()
+
+if what == "step":  # between two checkpoints
+  hook(loop._Window, "append")
+elif what == "rename":  # in the middle of a save
+  hook(os, "rename", lambda a, b: "orbax-checkpoint-tmp" in str(a))
+elif what == "sums":  # the checkpoint is there, its sums are not
+  hook(files, "write_text", lambda path, text: path.endswith("sums.json"))
+elif what == "delete":  # in the middle of the removal of an old checkpoint
+  hook(shutil, "rmtree", before=remove_one_file)
+elif what == "evaluate":  # in the final evaluation
+  hook(loop, "report")
+train(make_tiny_config(), workdir)
+"""
+# A save renames its three items, then the checkpoint itself.
+MOMENTS = ["rename:2", "step:5", "rename:8", "sums:1", "delete:1", "evaluate:1"]
+
+
+def run(workdir, moment="never:0"):
+  """The exit code of a run on one device."""
+  child = CHILD.format(folder=os.path.dirname(__file__))
+  result = subprocess.run(
+      [sys.executable, "-c", child, str(workdir), moment], capture_output=True,
+      text=True, timeout=300, check=False)
+  assert result.returncode in (0, -9), result.stderr
+  return result.returncode
+
+
+def killed_run(workdir):
+  codes = [run(workdir, moment) for moment in MOMENTS]
+  return codes, run(workdir)
+
+
+def state_of(workdir):
+  with Checkpoints(str(workdir)) as checkpoints:
+    last = checkpoints.steps()[-1]
+    ranking = checkpoints.ranking()[0]
+  return last, ranking, jax.device_get(load_run(str(workdir)).params)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Undisturbed, and killed at every moment, both on one device."""
+  folder = tmp_path_factory.mktemp("kill")
+  with ThreadPoolExecutor() as pool:
+    undisturbed = pool.submit(run, folder / "undisturbed")
+    killed = pool.submit(killed_run, folder / "killed")
+    assert undisturbed.result() == 0
+    assert killed.result() == ([-9] * len(MOMENTS), 0)
+  return folder / "undisturbed", folder / "killed"
+
+
+def test_a_killed_run_ends_bit_for_bit_as_an_undisturbed_one(runs):
+  undisturbed, killed = map(state_of, runs)
+  assert undisturbed[:2] == killed[:2]
+  jax.tree.map(np.testing.assert_array_equal, undisturbed[2], killed[2])
+
+
+def test_so_do_its_files(runs):
+  undisturbed, killed = (tree(workdir) for workdir in runs)
+  assert undisturbed == killed
+
+
+def tree(workdir: pathlib.Path):
+  """The files but for events and checkpoints; metrics without their speed."""
+  files = {}
+  for path in workdir.rglob("*"):
+    name = str(path.relative_to(workdir))
+    if path.is_file() and not name.startswith(("events.", "checkpoints/")):
+      files[name] = path.read_bytes()
+  lines = [json.loads(line) for line in files["metrics.jsonl"].splitlines()]
+  for line in lines:
+    line.pop("train/images_per_second", None)
+  files["metrics.jsonl"] = lines
+  return files
+
+
+def test_two_devices_agree_with_one(runs, finished_run):
+  one, two = (jax.device_get(load_run(str(d)).params) for d in (runs[0], finished_run))
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), one, two)

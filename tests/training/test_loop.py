@@ -1,0 +1,225 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelrnn_jax import data, sampling
+from pixelrnn_jax.config import from_json
+from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.training import loop, train
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.restore import load_run
+
+
+def read_metrics(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  lines = [json.loads(line) for line in lines]
+  for line in lines:
+    line.pop("train/images_per_second", None)
+  return lines
+
+
+def contents(workdir):
+  return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
+def params_of(workdir):
+  return jax.device_get(load_run(str(workdir)).params)
+
+
+def assert_same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_what_a_run_leaves(finished_run, tiny_config):
+  assert from_json((finished_run / "config.json").read_text()) == tiny_config
+  metrics = read_metrics(finished_run)
+  steps = [line["step"] for line in metrics if "train/nats_per_image" in line]
+  assert steps == [2, 3, 4, 6, 8, 9, 10, 12]  # every 2, every 3, every 4
+  steps = [line["step"] for line in metrics if "validation/nats_per_image" in line]
+  assert steps == [4, 8, 12]
+  for line in metrics:
+    assert "coloured MNIST" in line["data"]
+  grid = Image.open(finished_run / "samples" / "step_00000012.png")
+  assert grid.mode == "RGB"
+  record = json.loads((finished_run / "evaluation.json").read_text())
+  assert record["images"] == 24 and record["step"] == 12
+  assert record["split"] == "test" and record["checkpoint"] == "last"
+  assert not list(finished_run.rglob("*tmp*"))
+
+
+def test_a_finished_run_is_left_alone(copy_run, tiny_config, capsys):
+  workdir = copy_run()
+  before = contents(workdir)
+  train(tiny_config, str(workdir))
+  assert "is complete: 12 steps" in capsys.readouterr().out
+  assert contents(workdir) == before
+
+  (workdir / "evaluation.json").unlink()
+  (workdir / "samples" / "step_00000012.png").unlink()
+  train(tiny_config, str(workdir))
+  assert contents(workdir) == before
+
+
+def test_more_steps_continue_the_run(copy_run, tiny_config):
+  workdir = copy_run()
+  tiny_config.train.steps = 14
+  tiny_config.train.log_every = 1
+  tiny_config.train.samples = 0
+  train(tiny_config, str(workdir))
+  steps = [line["step"] for line in read_metrics(workdir)]
+  assert steps[-3:] == [13, 14, 14]
+  assert json.loads((workdir / "evaluation.json").read_text())["step"] == 14
+  assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 14
+
+
+def test_a_damaged_checkpoint_is_trained_again(copy_run, tiny_config, capsys):
+  workdir = copy_run()
+  expected, metrics = params_of(workdir), read_metrics(workdir)
+  path = workdir / "checkpoints" / "12" / "state" / "manifest.ocdbt"
+  path.write_bytes(path.read_bytes()[:20])
+  (workdir / "evaluation.json").unlink()
+  train(tiny_config, str(workdir))
+  captured = capsys.readouterr()
+  assert "checkpoint of step 12 is damaged: state/manifest.ocdbt" in captured.err
+  assert "Resuming" in captured.out and "at step 9" in captured.out
+  assert_same(params_of(workdir), expected)
+  assert read_metrics(workdir) == metrics  # no step twice
+  assert (workdir / "checkpoints" / "damaged_12").is_dir()
+  with Checkpoints(str(workdir)) as checkpoints:
+    assert checkpoints.steps()[-2:] == [9, 12]
+
+
+@pytest.mark.parametrize("moment, number", [
+    ("step 5", signal.SIGTERM), ("step 5", signal.SIGINT),
+    ("validation at 8", signal.SIGTERM)])
+def test_a_signal_saves_and_the_run_ends_the_same(
+    finished_run, tiny_config, tmp_path, monkeypatch, moment, number):
+  handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+  workdir = tmp_path / "run"
+  if moment == "step 5":
+    method, when = "append", 5
+    cls = loop._Window
+  else:
+    method, when = "validate", 2
+    cls = loop._Run
+  original, calls = getattr(cls, method), []
+
+  def hooked(self, *args):
+    calls.append(1)
+    if len(calls) == when:
+      os.kill(os.getpid(), number)
+    return original(self, *args)
+
+  monkeypatch.setattr(cls, method, hooked)
+  with pytest.raises(Interrupted, match="checkpoint is saved") as stopped:
+    train(tiny_config, str(workdir))
+  assert stopped.value.exit_code == 128 + number
+  assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
+  step = load_run(str(workdir)).step
+  assert step == (5 if moment == "step 5" else 8)
+
+  train(tiny_config, str(workdir))
+  assert_same(params_of(workdir), params_of(finished_run))
+  validations = [
+      [line for line in read_metrics(d) if "validation/nats_per_image" in line]
+      for d in (workdir, finished_run)
+  ]
+  assert validations[0] == validations[1]
+  with Checkpoints(str(workdir)) as a, Checkpoints(str(finished_run)) as b:
+    assert a.ranking()[0] == b.ranking()[0]
+
+
+@pytest.mark.parametrize("name, what", [
+    ("nats", "loss became nan"), ("grad_norm", "gradient became nan")])
+def test_nan_stops_at_its_step(tiny_config, tmp_path, monkeypatch, name, what):
+  original = loop._Window.append
+
+  def poisoned(self, metrics):
+    self.count = getattr(self, "count", 0) + 1
+    if self.count == 5:
+      metrics = {**metrics, name: metrics[name] * np.float32(np.nan)}
+    original(self, metrics)
+
+  monkeypatch.setattr(loop._Window, "append", poisoned)
+  with pytest.raises(InputError, match=f"{what} at step 5") as error:
+    train(tiny_config, str(tmp_path))
+  assert "learning_rate" in str(error.value)
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    assert checkpoints.steps() == [3, 4]
+  assert max(line["step"] for line in read_metrics(tmp_path)) == 4
+
+
+def test_a_diverged_run_keeps_its_good_checkpoint(tiny_config, tmp_path):
+  tiny_config.optimizer.learning_rate = 1e30
+  tiny_config.optimizer.warmup_steps = 0
+  tiny_config.train.checkpoint_every = 1
+  with pytest.raises(InputError, match="at step [123].*lower optimizer"):
+    train(tiny_config, str(tmp_path))
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    for step in checkpoints.steps():
+      assert all(
+          np.isfinite(x).all() for x in jax.tree.leaves(params_of(tmp_path))), step
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
+  sources = {s: data.load_source(tiny_config, s) for s in ("train", "validation")}
+  run = loop._Run(tiny_config, str(tmp_path), sources)
+  run.restore()
+  run.state = run.state.replace(
+      params=jax.tree.map(lambda x: x * np.inf, run.state.params))
+  with pytest.raises(InputError, match="parameters are not finite at step 0"):
+    run.save(None)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda c: setattr(c.model, "hidden", 7), "model.hidden: 6 became 7"),
+    (lambda c: setattr(c.train, "seed", 1), "train.seed: 0 became 1"),
+    (lambda c: setattr(c.train, "steps", 6), "train.steps: 12 became 6"),
+    (lambda c: setattr(c.data, "workers", 2), "data.workers: 0 became 2"),
+])
+def test_another_config_is_refused(copy_run, tiny_config, change, message):
+  workdir = copy_run()
+  before = contents(workdir)
+  change(tiny_config)
+  with pytest.raises(InputError, match=message) as error:
+    train(tiny_config, str(workdir))
+  assert "belongs to another config" in str(error.value)
+  assert "another --workdir" in str(error.value)
+  assert contents(workdir) == before
+
+
+def test_unusable_work_directories(tiny_config, tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(InputError, match="not a directory that can be written"):
+    train(tiny_config, str(tmp_path / "file" / "run"))
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "metrics.jsonl").write_text("")
+  with pytest.raises(InputError, match="holds metrics.jsonl but no config.json"):
+    train(tiny_config, str(tmp_path / "run"))
+  assert len(contents(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda c: setattr(c.train, "batch_size", 5), "multiple of 2"),
+    (lambda c: setattr(c.model, "hidden", 2), "fewer features"),
+    (lambda c: setattr(c.data, "validation_images", 60_000), "validation_images"),
+])
+def test_bad_input_writes_nothing(tiny_config, tmp_path, change, message):
+  change(tiny_config)
+  with pytest.raises(InputError, match=message):
+    train(tiny_config, str(tmp_path / "run"))
+  assert not list(tmp_path.iterdir())
+
+
+def test_samples_follow_from_the_seed(finished_run, tiny_config, tmp_path):
+  run = load_run(str(finished_run))
+  key = jax.random.fold_in(jax.random.key(tiny_config.train.seed), run.step)
+  images = sampling.sample(run.model, {"params": run.params}, key, 2)
+  loop.save_grid(images, str(tmp_path / "grid.png"), levels=256)
+  expected = (finished_run / "samples" / "step_00000012.png").read_bytes()
+  assert (tmp_path / "grid.png").read_bytes() == expected

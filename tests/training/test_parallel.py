@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pixelrnn_jax import likelihood
+from pixelrnn_jax.config import TrainConfig
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training.state import init_state
+
+
+def make_images(config, number, seed=0):
+  rng = np.random.default_rng(seed)
+  shape = (number, *config.model.image_shape)
+  return rng.integers(0, config.model.levels, shape, dtype=np.uint8)
+
+
+def test_gradient_and_metrics_are_those_of_the_whole_batch(tiny_config):
+  config = tiny_config
+  model = build_model(config.model)
+  optimizer = optax.sgd(1.0)  # the update is the gradient
+  state = init_state(model, optimizer, jax.random.key(0), config.model.image_shape)
+  images = make_images(config, 4)
+
+  def loss(params):
+    nats = -likelihood.log_prob(model, {"params": params}, jnp.asarray(images))
+    return nats.mean() / images[0].size, nats.sum()
+
+  (_, nats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.params)
+  before = jax.device_get(state.params)
+  train_step = parallel.make_train_step(model, optimizer)
+  state, metrics = train_step(parallel.replicate(state), parallel.shard(images))
+  moved = jax.tree.map(np.subtract, before, jax.device_get(state.params))
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=3e-7), moved, grads)
+  np.testing.assert_allclose(metrics["nats"], nats, rtol=1e-5)
+  np.testing.assert_allclose(
+      metrics["grad_norm"], optax.tree.norm(grads), rtol=1e-4)
+  assert int(metrics["images"]) == 4
+  assert int(state.step) == 1
+
+
+def test_the_step_is_compiled_once(tiny_config):
+  model = build_model(tiny_config.model)
+  optimizer = optax.sgd(0.1)
+  state = init_state(
+      model, optimizer, jax.random.key(0), tiny_config.model.image_shape)
+  state = parallel.replicate(jax.device_get(state))
+  train_step = parallel.make_train_step(model, optimizer)
+  images = parallel.shard(make_images(tiny_config, 2))
+  layouts = []
+  for _ in range(2):
+    layouts.append(jax.tree.map(lambda x: x.sharding, state))
+    state, metrics = train_step(state, images)
+    jax.block_until_ready(metrics)
+  assert layouts[0] == layouts[1]
+
+
+def test_evaluation_gathers_every_image_in_order(tiny_config):
+  model = build_model(tiny_config.model)
+  state = init_state(
+      model, optax.sgd(0.1), jax.random.key(0), tiny_config.model.image_shape)
+  images = make_images(tiny_config, 3)
+  padded = parallel.pad(images)
+  mask = parallel.pad(np.ones(3, bool))
+  assert len(padded) == 4 and mask.tolist() == [True] * 3 + [False]
+  nats, gathered = parallel.make_eval_step(model)(
+      parallel.replicate(state.params), parallel.shard(padded),
+      parallel.shard(mask))
+  expected = -likelihood.log_prob(
+      model, {"params": state.params}, jnp.asarray(images))
+  np.testing.assert_array_equal(gathered, mask)
+  np.testing.assert_allclose(np.asarray(nats)[:3], expected, rtol=1e-5)
+
+
+def test_batch_size_must_be_divisible():
+  parallel.check_batch_size(TrainConfig(batch_size=16, eval_batch_size=5))
+  with pytest.raises(InputError, match="batch_size=15 .* 2 devices.*14 or 16"):
+    parallel.check_batch_size(TrainConfig(batch_size=15))
