@@ -10,7 +10,13 @@
 """
 
 from pixelrnn_jax.config import (
-    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig, load_config)
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    load_config,
+)
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs
 from pixelrnn_jax.models import build_model

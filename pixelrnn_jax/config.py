@@ -388,7 +388,7 @@ def _check_types(part: Any, path: str) -> None:
       wanted = typing.get_args(hint)
       good = (
           isinstance(value, (tuple, list)) and len(value) == len(wanted)
-          and all(type(v) is w for v, w in zip(value, wanted))
+          and all(type(v) is w for v, w in zip(value, wanted, strict=True))
       )
       described = "(" + ", ".join(w.__name__ for w in wanted) + ")"
     else:

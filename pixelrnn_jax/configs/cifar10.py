@@ -28,7 +28,12 @@ of residual and skip together, so the depth configs use both.
 """
 
 from pixelrnn_jax.config import (
-    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig)
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
 
 
 def _cifar10(

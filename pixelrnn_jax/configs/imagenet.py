@@ -20,7 +20,12 @@ and the lengths of training are ours and not tuned.
 """
 
 from pixelrnn_jax.config import (
-    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig)
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
 
 
 def _imagenet(

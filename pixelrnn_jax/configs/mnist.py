@@ -20,7 +20,12 @@ Departures: the paper names neither the learning rate nor RMSProp's constants.
 """
 
 from pixelrnn_jax.config import (
-    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig)
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
 
 
 def _mnist(kind: str, layers: int = 7, hidden: int = 16) -> Config:

@@ -1,7 +1,12 @@
 """The first five minutes: real digits on a laptop."""
 
 from pixelrnn_jax.config import (
-    Config, DataConfig, ModelConfig, OptimizerConfig, TrainConfig)
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
+)
 
 
 def quickstart() -> Config:

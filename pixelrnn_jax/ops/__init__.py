@@ -4,7 +4,11 @@ Maps are laid out [H, W, B, F]: height, width, batch, features.
 """
 
 from pixelrnn_jax.ops.convolution import (
-    masked_conv1d, masked_conv2d, masked_dense, rows_above)
+    masked_conv1d,
+    masked_conv2d,
+    masked_dense,
+    rows_above,
+)
 from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
 from pixelrnn_jax.ops.lstm import GATES, State, lstm_cell, lstm_scan, product
 from pixelrnn_jax.ops.masks import channel_groups, conv_mask, group_slices

@@ -119,7 +119,8 @@ def test_fused_gradients_equal_autodiff(scan, dtype, tolerance):
   # Parameters stay float32; the maps, and so the products, are of the dtype.
   inputs, *params = (jnp.asarray(a, jnp.float32) for a in arguments)
   inputs = inputs.astype(dtype)
-  weights = np.random.default_rng(3).normal(size=function(inputs, *params, "fused").shape)
+  shape = function(inputs, *params, "fused").shape
+  weights = np.random.default_rng(3).normal(size=shape)
   gradients = [
       jax.grad(
           lambda *a, i=i: jnp.sum(function(*a, i).astype(jnp.float32) * weights),
