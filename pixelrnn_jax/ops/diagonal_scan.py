@@ -6,7 +6,7 @@ h hidden units.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
 from pixelrnn_jax.ops.lstm import State, lstm_scan
 
@@ -40,12 +40,10 @@ def diagonal_scan(
   units = hidden.shape[-1]
   shape = (directions, height, batch, units)
   flat = (directions, height * batch, -1)
-  rows = np.arange(height)[None, :, None, None]
 
   def neighbours(t, state, initial):
-    # Row r starts at t = r: before that, its state is the initial one.
     left, memory = (
-        jnp.where(rows < t, s.reshape(shape), i[:, None, None])
+        _start_row(s.reshape(shape), t, i)
         for s, i in zip(state, initial, strict=True)
     )
     top = jnp.broadcast_to(
@@ -61,3 +59,20 @@ def diagonal_scan(
       kernel.reshape(directions, 2 * units, -1), initial, State(zeros, zeros),
       implementation)
   return states.reshape(steps, *shape)
+
+
+def _start_row(states: jax.Array, t: jax.Array, initial: jax.Array) -> jax.Array:
+  """Puts the initial state to the left of the row that starts at step t.
+
+  Row r starts at t = r. What the rows below it hold until they start is never
+  read: the state above a started row is of a row that started before it.
+
+  Args:
+    states: of the step before, [D, H, B, h].
+    t: the step; from H on no row starts.
+    initial: [D, h].
+  """
+  row = jnp.minimum(t, states.shape[1] - 1)
+  old = lax.dynamic_index_in_dim(states, row, axis=1)
+  new = jnp.where(t == row, initial[:, None, None], old)
+  return lax.dynamic_update_index_in_dim(states, new, row, axis=1)

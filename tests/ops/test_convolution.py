@@ -49,3 +49,20 @@ def test_gradients(features):
       order=1, modes=("fwd", "rev"))
   gradient = jax.grad(lambda k: ops.masked_conv2d(jnp.asarray(x), k, bias, mask).sum())
   np.testing.assert_array_equal(np.asarray(gradient(kernel))[~mask], 0)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("features", [3, 20])
+def test_rows_above_and_the_own_row_are_the_whole(size, features):
+  x, kernel, bias = arrays((5, 4, 2), features, (size, size), 6)
+  mask = ops.conv_mask("B", (size, size), features, 6, 3)
+  own_row = np.zeros_like(mask)
+  own_row[size // 2] = mask[size // 2]
+  whole = ops.masked_conv2d(jnp.asarray(x), kernel, bias, mask)
+  own = ops.masked_conv2d(jnp.asarray(x), kernel, 0 * bias, own_row)
+  padded = np.pad(x, ((size // 2, 0), (0, 0), (0, 0), (0, 0)))
+  for r in range(5):
+    rows = jnp.asarray(padded[r : r + size // 2])
+    above = ops.rows_above(rows, kernel, bias, mask)
+    np.testing.assert_allclose(above + own[r], whole[r], atol=1e-12)

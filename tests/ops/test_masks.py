@@ -51,3 +51,12 @@ def test_masks_cannot_be_changed():
 def test_bad_arguments(arguments, message):
   with pytest.raises(ValueError, match=message):
     ops.conv_mask(*arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("features", [3, 7, 1024])
+def test_slices_are_the_groups(features, channels):
+  groups = ops.channel_groups(features, channels)
+  for channel, part in enumerate(ops.group_slices(features, channels)):
+    assert np.flatnonzero(groups == channel).tolist() == list(
+        range(part.start, part.stop))
