@@ -23,6 +23,7 @@ from pixelrnn_jax.config import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
+from pixelrnn_jax.models.layer import Layer
 from pixelrnn_jax.models.parameters import masked_layer, stacked
 from pixelrnn_jax.models.pixel_cnn import PixelCNNLayer
 from pixelrnn_jax.models.row_lstm import RowLSTMLayer
@@ -54,7 +55,6 @@ class PixelRNN(nn.Module):
   def setup(self):
     config = self.config
     dtype = jnp.promote_types(config.dtype, jnp.float32)
-    self.layer = LAYERS[config.kind](config)
     self.first = self.param("first", masked_layer(self.first_mask), dtype)
     inits = stacked(self.layer.inits(), config.layers)
     self.layers = self.param("layers", inits, dtype)
@@ -62,6 +62,11 @@ class PixelRNN(nn.Module):
         self.param(f"head_{i}", masked_layer(mask), dtype)
         for i, mask in enumerate(self.head_masks)
     ]
+
+  @functools.cached_property
+  def layer(self) -> Layer:
+    """The kind's layer: its masks, its initialisers and the two ways to run it."""
+    return LAYERS[self.config.kind](self.config)
 
   @functools.cached_property
   def first_mask(self) -> np.ndarray:

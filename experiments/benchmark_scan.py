@@ -1,0 +1,75 @@
+"""Throughput of the scans, of whole steps and of the data pipeline, as a table.
+
+    python experiments/benchmark_scan.py --config=diagonal_bilstm_mnist
+    python experiments/benchmark_scan.py --config=row_lstm_cifar10 --repeats=3 \
+        --config.train.batch_size=32 --config.model.dtype=bfloat16 --json=scan.json
+
+Any field of the config can be changed: image size, batch, h, layers, dtype. The
+last column is the fraction of the largest matrix product's FLOP/s, measured in
+the same run; what is counted is said in pixelrnn_jax/benchmark.py.
+"""
+
+import datetime
+import json
+import os
+
+import jax
+from absl import flags
+
+from pixelrnn_jax import benchmark, cli, data
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.errors import InputError
+
+_REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
+_PARTS = flags.DEFINE_multi_enum(
+    "part", ["scan", "step", "data"], ["scan", "step", "data"], "What to measure.")
+_IMPLEMENTATIONS = flags.DEFINE_multi_enum(
+    "implementation", ["fused", "autodiff"], ["fused", "autodiff"],
+    "Of the scans; the training step always uses 'fused'.")
+_JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
+
+
+def main(config: Config) -> None:
+  if _REPEATS.value < 1:
+    raise InputError(f"--repeats={_REPEATS.value}: must be at least 1.")
+  model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
+  peak = benchmark.product_peak(model.dtype, repeats)
+  machine = (
+      f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
+      f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
+  print(f"{config.name}: {model.kind}, image {model.image_shape}, batch {batch},"
+        f" h = {model.hidden}, {model.layers} layers, {model.dtype}")
+  print(f"{machine}; largest matrix product {peak / 1e9:.0f} GFLOP/s\n")
+  measured = []
+  if "scan" in _PARTS.value:
+    measured += benchmark.scan_measurements(
+        model, batch, _IMPLEMENTATIONS.value, repeats)
+  if "step" in _PARTS.value:
+    measured += benchmark.step_measurements(config, repeats)
+  print(f"{'':36}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
+        f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'MiB':>8}")
+  for m in measured:
+    rate = m.operations / m.seconds
+    memory = "" if m.memory is None else f"{m.memory / 2**20:.0f}"
+    print(f"{m.name:36}{m.compile_seconds:10.1f}{m.seconds * 1e3:10.1f}"
+          f"{m.spread[0] * 1e3:9.1f}{m.spread[1] * 1e3:9.1f}"
+          f"{m.images / m.seconds:10.1f}{m.operations / 1e9:9.2f}"
+          f"{rate / 1e9:9.1f}{rate / peak:8.2f}{memory:>8}")
+  pipeline = None
+  if "data" in _PARTS.value:
+    source = data.load_source(config, "train")
+    iterator = data.train_iterator(config, source)
+    pipeline = benchmark.pipeline_images_per_second(config, iterator)
+    iterator.close()
+    print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description})")
+  if _JSON.value:
+    with open(_JSON.value, "w", encoding="utf-8") as file:
+      json.dump({
+          "config": config.name, "machine": machine, "product_peak": peak,
+          "measurements": [m.record(peak) for m in measured],
+          "pipeline_images_per_second": pipeline,
+      }, file, indent=2)
+
+
+if __name__ == "__main__":
+  cli.run(main, config=True)

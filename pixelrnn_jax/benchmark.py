@@ -1,0 +1,204 @@
+"""How fast the scans and the training steps run, beside what the machine can do.
+
+Shapes: H height, W width, B batch, h hidden units, K kernel width, G = 4h.
+
+Arithmetic is counted from shapes, two operations for a multiply-add, and only where
+it is the model's: products at weights that a mask hides, at offset positions of the
+skewed map and of zeros beyond an edge are not counted, nor is anything elementwise.
+A backward pass counts as two forward ones.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pixelrnn_jax import ops
+from pixelrnn_jax.config import Config, ModelConfig
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models.pixel_rnn import PixelRNN
+from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training.state import init_state, make_optimizer
+
+
+@dataclasses.dataclass
+class Measurement:
+  """One line of the table.
+
+  Attributes:
+    name: what was run.
+    compile_seconds: of the program.
+    seconds: median of a run; `spread` is (the smallest, the largest).
+    images: that a run covers.
+    operations: counted arithmetic of a run.
+    memory: bytes of arguments, results and temporaries together, as the compiler
+      plans them; None where it does not say.
+  """
+
+  name: str
+  compile_seconds: float
+  seconds: float
+  spread: tuple[float, float]
+  images: int
+  operations: float
+  memory: int | None
+
+  def record(self, peak: float) -> dict:
+    """For JSON: the fields, images/s and the fraction of `peak` operations/s."""
+    return dataclasses.asdict(self) | {
+        "images_per_second": self.images / self.seconds,
+        "flops_per_second": self.operations / self.seconds,
+        "fraction_of_peak": self.operations / self.seconds / peak,
+    }
+
+
+def measure(
+    name: str, function: Callable, arguments: tuple, images: int, operations: float,
+    repeats: int,
+) -> Measurement:
+  """Compiles a jitted function, warms it up and times it, synchronised."""
+  start = time.perf_counter()
+  compiled = function.lower(*arguments).compile()
+  compile_seconds = time.perf_counter() - start
+  seconds = _times(lambda: compiled(*arguments), repeats)
+  return Measurement(
+      name, compile_seconds, statistics.median(seconds),
+      (min(seconds), max(seconds)), images, operations, _memory(compiled))
+
+
+def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
+  """The most operations/s that a square matrix product of some size reaches."""
+  peak = 0.0
+  for size in sizes:
+    a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    best = min(_times(lambda a=a, f=product: f(a, a), repeats))
+    peak = max(peak, 2 * size**3 / best)
+    if best > 1.0:  # larger ones take too long here
+      break
+  return peak
+
+
+def scan_measurements(
+    config: ModelConfig, batch: int, implementations: list[str], repeats: int
+) -> list[Measurement]:
+  """The recurrence of one layer alone, for the LSTM kinds."""
+  height, width, _ = config.image_shape
+  h = config.hidden
+  key = jax.random.key(0)
+  if config.kind == "row_lstm":
+    scan, taps = ops.row_scan, config.kernel_size
+    inputs, kernel = (height, width, batch, 4 * h), (taps, h, 4 * h)
+    states, directions = (h,), 1
+  elif config.kind == "diagonal_bilstm":
+    scan, taps, directions = ops.diagonal_scan, 2, 2
+    inputs = (height + width - 1, directions, height, batch, 4 * h)
+    kernel, states = (directions, taps, h, 4 * h), (directions, h)
+  else:
+    return []
+  inputs, kernel, weights = (
+      jax.random.normal(k, shape) for k, shape in zip(
+          jax.random.split(key, 3), (inputs, kernel, (*inputs[:-1], h)),
+          strict=True))
+  kernel = kernel * (taps * h) ** -0.5
+  state = jnp.zeros(states)
+  inputs, weights = inputs.astype(config.dtype), weights.astype(config.dtype)
+  operations = 2.0 * directions * height * width * batch * taps * h * 4 * h
+  measured = []
+  for implementation in implementations:
+    def forward(*arguments, implementation=implementation):
+      return scan(*arguments, implementation=implementation)
+
+    def loss(*arguments, forward=forward):
+      return jnp.sum((forward(*arguments) * weights).astype(jnp.float32))
+
+    gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
+    arguments = (inputs, kernel, state, state)
+    measured += [
+        measure(f"scan, {implementation}: forward", jax.jit(forward), arguments,
+                batch, operations, repeats),
+        measure(f"scan, {implementation}: forward + backward", jax.jit(gradient),
+                arguments, batch, 3 * operations, repeats),
+    ]
+  return measured
+
+
+def model_operations(model: PixelRNN) -> float:
+  """Operations of one image through the whole network, forward."""
+  config, layer = model.config, model.layer
+  height, width, _ = config.image_shape
+  weights = model.first_mask.sum() + sum(m.sum() for m in model.head_masks)
+  one_layer = sum(mask.sum() for mask in layer.masks.values())
+  if config.kind == "row_lstm":
+    one_layer += config.kernel_size * config.hidden * 4 * config.hidden
+  elif config.kind == "diagonal_bilstm":
+    one_layer += 2 * 2 * config.hidden * 4 * config.hidden
+  return 2.0 * height * width * float(weights + config.layers * one_layer)
+
+
+def step_measurements(config: Config, repeats: int) -> list[Measurement]:
+  """The whole network forward, and the training step over all devices."""
+  model, batch = build_model(config.model), config.train.batch_size
+  parallel.check_batch_size(config.train)
+  optimizer = make_optimizer(config.optimizer)
+  shape = config.model.image_shape
+  images = np.random.default_rng(0).integers(
+      0, config.model.levels, (batch, *shape), np.uint8)
+  state = parallel.replicate(jax.jit(
+      lambda key: init_state(model, optimizer, key, shape))(jax.random.key(0)))
+  operations = batch * model_operations(model)
+  batch_of_devices = parallel.shard(images)
+  mask = parallel.shard(np.ones(batch, bool))
+  forward = measure(
+      "network: forward", parallel.make_eval_step(model),
+      (state.params, batch_of_devices, mask), batch, operations, repeats)
+
+  step = parallel.make_train_step(model, optimizer)
+  start = time.perf_counter()
+  compiled = step.lower(state, batch_of_devices).compile()
+  compile_seconds = time.perf_counter() - start
+
+  def one_step():
+    nonlocal state  # the step consumes the state that it is given
+    state, metrics = compiled(state, batch_of_devices)
+    return metrics
+
+  seconds = _times(one_step, repeats)
+  return [forward, Measurement(
+      "training step", compile_seconds, statistics.median(seconds),
+      (min(seconds), max(seconds)), batch, 3 * operations, _memory(compiled))]
+
+
+def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:
+  """How fast the data pipeline alone gives batches, after the first one."""
+  next(iterator)
+  start, batches = time.perf_counter(), 0
+  while time.perf_counter() - start < seconds:
+    next(iterator)
+    batches += 1
+  return batches * config.train.batch_size / (time.perf_counter() - start)
+
+
+def _times(run: Callable, repeats: int) -> list[float]:
+  """Seconds of each of `repeats` runs, after one to warm up."""
+  jax.block_until_ready(run())
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    seconds.append(time.perf_counter() - start)
+  return seconds
+
+
+def _memory(compiled) -> int | None:
+  """Bytes of a compiled program's arguments, results and temporaries."""
+  analysis = compiled.memory_analysis()
+  if analysis is None:
+    return None
+  return (
+      analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+      + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes)
