@@ -207,7 +207,7 @@ class TrainConfig:
     eval_every: steps between two validations.
     checkpoint_every: steps between two checkpoints.
     eval_batch_size: images in an evaluation batch, over all devices.
-    samples: images drawn for the grid at the end; 0 draws none.
+    samples: images drawn for the grid at each validation; 0 draws none.
   """
 
   seed: int = 0

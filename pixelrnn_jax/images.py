@@ -1,7 +1,14 @@
-"""PNG grids of images."""
+"""PNG files: grids of images, completions beside originals, the user's images.
 
+Shapes: N images, H height, W width, C channels (1 or 3).
+"""
+
+import glob
 import math
 import os
+import struct
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -9,6 +16,14 @@ from PIL import Image
 from pixelrnn_jax.errors import InputError
 
 BACKGROUND = 128  # grey, so that black and white images both stand out
+HIDDEN = ((60, 100, 180), (110, 150, 215))  # striped: no image looks like that
+
+# A picture's longer side, and an image's in it, if `scale` does not say otherwise.
+_PICTURE_PIXELS, _IMAGE_PIXELS = 1280, 192
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What Pillow raises for PNG files that are truncated or hold something else.
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error)
 
 
 def save_grid(
@@ -25,17 +40,157 @@ def save_grid(
     path: of the PNG; it is complete or not there.
     levels: 0 is drawn as 0 and levels - 1 as 255.
     columns: images in a row; by default the grid is about square.
-    scale: a value becomes scale x scale pixels; by default what makes the grid
-      some 512 pixels wide.
+    scale: a value becomes scale x scale pixels; by default as many as keep an
+      image within 192 pixels and the picture within about 1280.
 
   Raises:
     InputError: no images, another shape, values out of range, or columns or
       scale below 1.
   """
   images = np.asarray(images)
+  _check_images(images, levels)
+  _check_positive("columns", columns)
+  _check_positive("scale", scale)
+  number, height, width, _ = images.shape
+  columns = columns or math.ceil(math.sqrt(number))
+  rows = math.ceil(number / columns)
+  scale = scale or _default_scale(images, rows, columns)
+  margin = max(1, scale * width // 16)
+  write_png(_grid(_enlarge(images, levels, scale), columns, margin, margin), path)
+
+
+def save_completions(
+    images: np.ndarray,
+    known: np.ndarray,
+    completions: np.ndarray,
+    path: str,
+    levels: int,
+    scale: int | None = None,
+) -> None:
+  """Writes images, what was known of them, and completions, as one RGB PNG.
+
+  As in the paper's first figure, a strip for each image: the image with blue
+  stripes over its hidden pixels, the K completions, the original. The strips are
+  below each other and, where there are many, in several columns.
+
+  Args:
+    images: [N, H, W, C] integers, values 0 .. levels - 1: the originals.
+    known: bool [H, W] or [N, H, W]; false where a pixel was hidden.
+    completions: [N, K, H, W, C], K of each image.
+    path: of the PNG; it is complete or not there.
+    levels: 0 is drawn as 0 and levels - 1 as 255.
+    scale: a value becomes scale x scale pixels; by default as in `save_grid`.
+
+  Raises:
+    InputError: shapes that do not fit each other, values out of range, or a
+      scale below 1.
+  """
+  images, known = np.asarray(images), np.asarray(known)
+  completions = np.asarray(completions)
+  _check_images(images, levels)
+  _check_positive("scale", scale)
+  number, height, width, channels = images.shape
+  if known.dtype != bool or known.shape not in (images.shape[1:3], images.shape[:3]):
+    raise InputError(
+        f"A mask of shape {known.shape} and dtype {known.dtype}: known must be"
+        f" bool, [H, W] = {[height, width]} or [N, H, W] ="
+        f" {[number, height, width]}."
+    )
+  if (
+      completions.ndim != 5 or completions.shape[1] < 1
+      or (len(completions), *completions.shape[2:]) != images.shape
+  ):
+    raise InputError(
+        f"Completions of shape {completions.shape}: they must be [N, K, H, W, C] ="
+        f" [{number}, K, {height}, {width}, {channels}], K of at least 1."
+    )
+  _check_images(completions.reshape(-1, *images.shape[1:]), levels)
+
+  in_strip = completions.shape[1] + 2
+  columns = max(1, round(math.sqrt(number * height / (in_strip * width))))
+  rows = math.ceil(number / columns)
+  scale = scale or _default_scale(images, rows, columns * in_strip)
+  gap = max(1, scale * width // 16)
+
+  def enlarge(images):
+    pixels = _enlarge(images, levels, scale)
+    return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+
+  original = enlarge(images)
+  shown = np.broadcast_to(known, images.shape[:3])
+  shown = shown.repeat(scale, axis=1).repeat(scale, axis=2)
+  y, x = np.indices(original.shape[1:3])
+  stripes = np.array(HIDDEN, np.uint8)[(y + x) // (gap + 1) % 2]
+  occluded = np.where(shown[..., None], original, stripes)
+  # The three parts of a strip are further apart than the completions.
+  narrow, wide = (
+      np.full((number, height * scale, pixels, 3), BACKGROUND, np.uint8)
+      for pixels in (gap, 3 * gap)
+  )
+  parts = [occluded, wide]
+  for k in range(completions.shape[1]):
+    parts += [enlarge(completions[:, k]), narrow]
+  strips = np.concatenate([*parts[:-1], wide, original], axis=2)
+  write_png(_grid(strips, columns, gap, gap if columns == 1 else 6 * gap), path)
+
+
+def read_images(
+    paths: Sequence[str], image_shape: tuple[int, int, int], levels: int
+) -> np.ndarray:
+  """Reads the user's PNG files as images for a model.
+
+  A grey file becomes three equal channels for an RGB model, a colour file its
+  luma 0.299 R + 0.587 G + 0.114 B for a grey one. A grey value x of 0 .. 255
+  becomes floor(x levels / 256): x for 256 levels, x >= 128 for two.
+
+  Args:
+    paths: of 8-bit PNG files: bilevel, grey, RGB or palette.
+    image_shape: the model's (H, W, C); files of another size are refused.
+    levels: the model's.
+
+  Returns:
+    uint8 [N, H, W, C], values 0 .. levels - 1.
+
+  Raises:
+    InputError: a file that is missing, damaged, no PNG, of another size, of 16
+      bits a channel, animated, or not opaque everywhere.
+  """
+  images = np.stack([_read_png(path, image_shape) for path in paths])
+  return (images.astype(np.uint16) * levels // 256).astype(np.uint8)
+
+
+def find_files(patterns: Sequence[str]) -> list[str]:
+  """The files that names and patterns (`*`, `?`, `[...]`) stand for.
+
+  Raises:
+    InputError: a pattern that fits no file, or there are none.
+  """
+  found = []
+  for pattern in patterns:
+    if os.path.exists(pattern) or not glob.has_magic(pattern):
+      found.append(pattern)
+    elif matches := sorted(glob.glob(pattern)):
+      found += matches
+    else:
+      raise InputError(f"No file fits the pattern {pattern!r}. Give PNG files.")
+  if not found:
+    raise InputError("No image files: give at least one PNG file.")
+  return found
+
+
+def write_png(pixels: np.ndarray, path: str) -> None:
+  """Writes uint8 [h, w, 1 or 3] as PNG; the file is complete or not there."""
+  temporary = f"{path}.tmp"
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+  image.save(temporary, "PNG")
+  os.replace(temporary, path)
+
+
+def _check_images(images: np.ndarray, levels: int) -> None:
+  """Raises InputError unless `images` are [N, H, W, C] of values below `levels`."""
   if images.ndim != 4 or not images.size or images.shape[-1] not in (1, 3):
     raise InputError(
-        f"Images of shape {images.shape}: a grid takes [N, H, W, C] with N of at"
+        f"Images of shape {images.shape}: a picture takes [N, H, W, C] with N of at"
         " least 1 and 1 or 3 channels."
     )
   if images.min() < 0 or images.max() >= levels:
@@ -43,28 +198,104 @@ def save_grid(
         f"Images with values from {images.min()} to {images.max()}: with"
         f" levels={levels} they must be 0 to {levels - 1}."
     )
-  for name, value in (("columns", columns), ("scale", scale)):
-    if value is not None and value < 1:
-      raise InputError(f"{name}={value}: must be at least 1.")
-  number, height, width, channels = images.shape
-  columns = columns or math.ceil(math.sqrt(number))
-  rows = math.ceil(number / columns)
-  scale = scale or max(1, 512 // (columns * width))
-  margin = max(1, scale * width // 16)
 
+
+def _check_positive(name: str, value: int | None) -> None:
+  """Raises InputError for a number below 1; None passes."""
+  if value is not None and value < 1:
+    raise InputError(f"{name}={value}: must be at least 1.")
+
+
+def _default_scale(images: np.ndarray, rows: int, columns: int) -> int:
+  """Pixels for a value, in a picture of so many rows and columns of images."""
+  _, height, width, _ = images.shape
+  return max(1, min(
+      _IMAGE_PIXELS // max(height, width),
+      _PICTURE_PIXELS // max(rows * height, columns * width)))
+
+
+def _enlarge(images: np.ndarray, levels: int, scale: int) -> np.ndarray:
+  """Values to pixels 0 .. 255: [N, H, W, C] to uint8 [N, scale H, scale W, C]."""
   pixels = np.round(images * (255.0 / (levels - 1))).astype(np.uint8)
-  pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-  height, width = height * scale, width * scale
+  return pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def _grid(tiles: np.ndarray, columns: int, margin: int, gap: int) -> np.ndarray:
+  """Tiles in rows from left to right on the background.
+
+  Args:
+    tiles: uint8 [N, h, w, C].
+    columns: tiles in a row.
+    margin: pixels around all and between rows.
+    gap: pixels between columns.
+  """
+  number, height, width, channels = tiles.shape
+  rows = math.ceil(number / columns)
   grid = np.full(
-      (rows * (height + margin) + margin, columns * (width + margin) + margin,
-       channels),
-      BACKGROUND, np.uint8,
-  )
-  for i, image in enumerate(pixels):
+      (rows * (height + margin) + margin,
+       columns * (width + gap) - gap + 2 * margin, channels),
+      BACKGROUND, np.uint8)
+  for i, tile in enumerate(tiles):
     row, column = divmod(i, columns)
-    top = margin + row * (height + margin)
-    left = margin + column * (width + margin)
-    grid[top:top + height, left:left + width] = image
-  temporary = f"{path}.tmp"
-  Image.fromarray(grid[..., 0] if channels == 1 else grid).save(temporary, "PNG")
-  os.replace(temporary, path)
+    top, left = margin + row * (height + margin), margin + column * (width + gap)
+    grid[top : top + height, left : left + width] = tile
+  return grid
+
+
+def _read_png(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+  """uint8 [H, W, C], 0 .. 255, of one file; see `read_images`."""
+  height, width, channels = image_shape
+  _check_header(path, height, width)
+  try:
+    with Image.open(path, formats=["PNG"]) as image:
+      image.load()
+      frames = getattr(image, "n_frames", 1)
+      opacity = 255
+      if image.has_transparency_data:
+        image = image.convert("RGBA")
+        opacity = image.getchannel("A").getextrema()[0]
+      pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+  except _UNREADABLE as error:
+    raise InputError(
+        f"{path!r} is damaged and cannot be read: {error}. Save it again as PNG."
+    ) from error
+  if opacity < 255:
+    raise InputError(
+        f"{path!r} is transparent in places, which no value stands for. Save it"
+        " without an alpha channel."
+    )
+  if frames > 1:
+    raise InputError(f"{path!r} is animated: {frames} frames. Save one as PNG.")
+  return pixels.reshape(image_shape)
+
+
+def _check_header(path: str, height: int, width: int) -> None:
+  """Raises InputError unless a file begins as an 8-bit PNG of that size.
+
+  Pillow would decode an image of any size, and 16-bit RGB as 8 bits in silence.
+  """
+  try:
+    with open(path, "rb") as file:
+      header = file.read(26)
+  except OSError as error:
+    raise InputError(
+        f"{path!r} cannot be read: {error.strerror}. Give PNG files."
+    ) from error
+  if header[:8] != _PNG_SIGNATURE:
+    raise InputError(f"{path!r} is not a PNG file. Convert it to PNG first.")
+  if len(header) < 26 or header[12:16] != b"IHDR":
+    raise InputError(
+        f"{path!r} is damaged and cannot be read: it has no PNG header. Save it"
+        " again as PNG."
+    )
+  found_width, found_height, depth = struct.unpack(">IIB", header[16:25])
+  if (found_height, found_width) != (height, width):
+    raise InputError(
+        f"{path!r} is {found_height} pixels high and {found_width} wide; this"
+        f" model's images are {height} high and {width} wide. Crop or resize it."
+    )
+  if depth == 16:
+    raise InputError(
+        f"{path!r} has 16 bits a channel; this model needs 8. Save it as an"
+        " 8-bit PNG."
+    )

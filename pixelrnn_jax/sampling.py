@@ -12,6 +12,7 @@ index alone, not on how many are drawn together or on how many devices.
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ from pixelrnn_jax.likelihood import check_range
 def sample(
     model: nn.Module, variables, key: jax.Array, num: int = 16,
     temperature: float = 1.0, batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
   """Draws images from the model, ancestral sampling (paper, section 2.1).
 
@@ -37,6 +39,7 @@ def sample(
     num: how many images, at least 1.
     temperature: positive; 1 is the model's distribution, less is safer.
     batch_size: images that a device draws at a time; bounds the memory.
+    progress: called after each batch with how many images it drew.
 
   Returns:
     uint8 [num, H, W, C], raw values 0 .. levels - 1.
@@ -50,12 +53,13 @@ def sample(
   images = np.zeros((num, *shape), np.uint8)
   return complete(
       model, variables, key, images, np.zeros(shape[:2], bool), temperature,
-      batch_size)
+      batch_size, progress)
 
 
 def complete(
     model: nn.Module, variables, key: jax.Array, images, known,
     temperature: float = 1.0, batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
   """Fills in the unknown pixels, each drawn given all values before it.
 
@@ -70,6 +74,7 @@ def complete(
     known: bool [H, W] or [B, H, W]; true where a pixel's values are kept.
     temperature: positive; 1 is the model's distribution, less is safer.
     batch_size: images that a device fills in at a time; bounds the memory.
+    progress: called after each batch with how many images it filled in.
 
   Returns:
     uint8 [B, H, W, C].
@@ -96,8 +101,7 @@ def complete(
         f" bool, [H, W] = {list(shape[:2])} or [B, H, W] ="
         f" {list(images.shape[:3])}."
     )
-  if not 0 < temperature < np.inf:
-    raise InputError(f"temperature={temperature}: must be positive and finite.")
+  check_temperature(temperature)
   if batch_size < 1:
     raise InputError(f"batch_size={batch_size}: must be at least 1.")
   known = np.broadcast_to(known, images.shape[:3])
@@ -118,6 +122,8 @@ def complete(
         variables, keys.reshape(shape), images[rows].reshape(*shape, *images.shape[1:]),
         known[rows].reshape(*shape, *known.shape[1:]), temperature)
     drawn.append(np.asarray(batch).reshape(-1, *images.shape[1:]))
+    if progress is not None:
+      progress(min(size * devices, total - start))
   return np.concatenate(drawn)[:total]
 
 
@@ -142,6 +148,12 @@ def value_logits(model: nn.Module, variables, images: jax.Array) -> jax.Array:
   return jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0))
 
 
+def check_temperature(temperature: float) -> None:
+  """Raises InputError unless the temperature is positive and finite."""
+  if not 0 < temperature < np.inf:
+    raise InputError(f"temperature={temperature}: must be positive and finite.")
+
+
 def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
   """One value for each image: logits [B, levels], keys [B] to int32 [B]."""
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
@@ -163,4 +175,6 @@ def _completer(model: nn.Module):
 
     return model.apply(variables, choose, len(images), method="by_value")[0]
 
-  return jax.pmap(one_device, in_axes=(None, 0, 0, 0, None))
+  # One process draws by itself, while others of the run may be doing something else.
+  return jax.pmap(
+      one_device, in_axes=(None, 0, 0, 0, None), devices=jax.local_devices())

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference_sampler
 from test_likelihood import every_image, make
 
 import pixelrnn_jax as prnn
+from pixelrnn_jax import sampling_reference
 from pixelrnn_jax.config import KINDS
 from pixelrnn_jax.sampling import value_logits
 
@@ -59,7 +59,7 @@ def test_the_same_samples_as_the_plain_sampler(kind, shape, levels):
   known = np.random.default_rng(1).random((3, *shape[:2])) < 0.4
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3))
   for mask, temperature in [(np.zeros_like(known), 1.0), (known, 0.7)]:
-    plain = reference_sampler.complete(
+    plain = sampling_reference.complete(
         model, variables, keys, jnp.asarray(images), mask, temperature)
     cached = prnn.complete(model, variables, key, images, mask, temperature)
     np.testing.assert_array_equal(cached, plain)
@@ -157,10 +157,19 @@ def test_bad_arguments_of_complete(changes, message):
     prnn.complete(model, variables, jax.random.key(0), **(arguments | changes))
 
 
+@pytest.mark.parametrize("num, batch_size, drawn", [
+    (7, 2, [4, 3]), (7, 256, [7]), (9, 1, [2, 2, 2, 2, 1])])  # two devices
+def test_progress_counts_the_images_of_each_batch(num, batch_size, drawn):
+  model, variables = make("pixel_cnn", (1, 2, 1), 4)
+  calls = []
+  prnn.sample(
+      model, variables, jax.random.key(0), num, batch_size=batch_size,
+      progress=calls.append)
+  assert calls == drawn
+
+
 @pytest.mark.parametrize("num", [0, -3])
 def test_no_samples(num):
   model, variables = make("pixel_cnn", (3, 4, 1), 4)
   with pytest.raises(prnn.InputError, match="at least 1 sample"):
     prnn.sample(model, variables, jax.random.key(0), num=num)
-
-

@@ -23,3 +23,17 @@ def read_text(path: str) -> str:
     return ""
   with open(path, encoding="utf-8") as file:
     return file.read()
+
+
+def unwritable_part(directory: str) -> str:
+  """What keeps one from writing into a directory, or from making it.
+
+  Returns:
+    The part of its path that is there and no directory that can be written to;
+    "" if there is none.
+  """
+  part = os.path.abspath(directory)
+  while not os.path.lexists(part):
+    part = os.path.dirname(part)
+  good = os.path.isdir(part) and os.access(part, os.W_OK | os.X_OK)
+  return "" if good else part

@@ -42,8 +42,8 @@ def train(config: Config, workdir: str) -> None:
   """Trains, evaluates on the whole test split and draws samples.
 
   Picks up where the work directory left off. It leaves there `config.json`,
-  `metrics.jsonl` and TensorBoard events, `checkpoints/`, `evaluation.json` and
-  `samples/step_STEP.png`.
+  `metrics.jsonl` and TensorBoard events, `checkpoints/`, `evaluation.json` and,
+  for each validation, `samples/step_STEP.png`.
 
   Args:
     config: the experiment.
@@ -79,10 +79,7 @@ def train(config: Config, workdir: str) -> None:
 
 def check_workdir(config: Config, workdir: str) -> None:
   """Raises InputError unless a run of this config can use the directory."""
-  part = os.path.abspath(workdir)
-  while not os.path.lexists(part):
-    part = os.path.dirname(part)
-  if not os.path.isdir(part) or not os.access(part, os.W_OK | os.X_OK):
+  if part := files.unwritable_part(workdir):
     raise InputError(
         f"--workdir={workdir}: {part!r} is not a directory that can be written"
         " to. Use another --workdir."
@@ -267,7 +264,27 @@ class _Run:
         f"step {self.step}: validation {evaluation} over {evaluation.images}"
         f" images ({source.description})"
     )
+    self.draw_samples()
     return evaluation
+
+  def draw_samples(self) -> None:
+    """Writes the grid of this step, unless it is there.
+
+    It follows from the parameters, the seed and the step: drawn again after a
+    restart, it is the same. Before the step's checkpoint is saved, so that a run
+    that is killed meanwhile makes up for it.
+    """
+    config = self.config
+    folder = os.path.join(self.workdir, files.SAMPLES)
+    path = os.path.join(folder, f"step_{self.step:08d}.png")
+    if not config.train.samples or jax.process_index() > 0 or os.path.exists(path):
+      return
+    images = sample(
+        self.model, {"params": jax.device_get(self.state.params)},
+        jax.random.fold_in(self.key, self.step), config.train.samples)
+    os.makedirs(folder, exist_ok=True)
+    save_grid(images, path, config.model.levels)
+    self.say(f"step {self.step}: {config.train.samples} samples, {path}")
 
   def is_best(self, validation: Evaluation | None) -> bool:
     """Whether no checkpoint has a validation figure as low as this."""
@@ -293,17 +310,7 @@ class _Run:
       report(
           self.workdir, config, self.step, "last", "test", source.description,
           evaluation)
-    folder = os.path.join(self.workdir, files.SAMPLES)
-    path = os.path.join(folder, f"step_{self.step:08d}.png")
-    if config.train.samples and not os.path.exists(path):
-      if jax.process_index() == 0:
-        self.say(f"Drawing {config.train.samples} samples.")
-        images = sample(
-            self.model, {"params": jax.device_get(self.state.params)},
-            jax.random.fold_in(self.key, self.step), config.train.samples)
-        os.makedirs(folder, exist_ok=True)
-        save_grid(np.asarray(images), path, config.model.levels)
-        self.say(f"Samples: {path}")
+    self.draw_samples()
 
   def is_evaluated(self) -> bool:
     """Whether `evaluation.json` is of the test split and this step."""

@@ -46,12 +46,15 @@ elif what == "sums":  # the checkpoint is there, its sums are not
   hook(files, "write_text", lambda path, text: path.endswith("sums.json"))
 elif what == "delete":  # in the middle of the removal of an old checkpoint
   hook(shutil, "rmtree", before=remove_one_file)
+elif what == "samples":  # a grid is drawn and not yet written
+  hook(loop, "save_grid")
 elif what == "evaluate":  # in the final evaluation
   hook(loop, "report")
 train(make_tiny_config(), workdir)
 """
 # A save renames its three items, then the checkpoint itself.
-MOMENTS = ["rename:2", "step:5", "rename:8", "sums:1", "delete:1", "evaluate:1"]
+MOMENTS = [
+    "rename:2", "step:5", "rename:8", "sums:1", "samples:1", "delete:1", "evaluate:1"]
 
 
 def run(workdir, moment="never:0"):
@@ -97,6 +100,7 @@ def test_a_killed_run_ends_bit_for_bit_as_an_undisturbed_one(runs):
 def test_so_do_its_files(runs):
   undisturbed, killed = (tree(workdir) for workdir in runs)
   assert undisturbed == killed
+  assert "samples/step_00000004.png" in killed
 
 
 def tree(workdir: pathlib.Path):

@@ -44,8 +44,10 @@ def test_what_a_run_leaves(finished_run, tiny_config):
   assert steps == [4, 8, 12]
   for line in metrics:
     assert "coloured MNIST" in line["data"]
-  grid = Image.open(finished_run / "samples" / "step_00000012.png")
-  assert grid.mode == "RGB"
+  grids = sorted((finished_run / "samples").iterdir())
+  assert [grid.name for grid in grids] == [
+      f"step_{step:08d}.png" for step in (4, 8, 12)]
+  assert {Image.open(grid).mode for grid in grids} == {"RGB"}
   record = json.loads((finished_run / "evaluation.json").read_text())
   assert record["images"] == 24 and record["step"] == 12
   assert record["split"] == "test" and record["checkpoint"] == "last"
@@ -130,6 +132,9 @@ def test_a_signal_saves_and_the_run_ends_the_same(
       for d in (workdir, finished_run)
   ]
   assert validations[0] == validations[1]
+  assert contents(workdir / "samples") == {
+      workdir / "samples" / path.name: content
+      for path, content in contents(finished_run / "samples").items()}
   with Checkpoints(str(workdir)) as a, Checkpoints(str(finished_run)) as b:
     assert a.ranking()[0] == b.ranking()[0]
 

@@ -1,0 +1,86 @@
+"""Pictures of a trained model: samples, completions, conditional distributions.
+
+    python experiments/sample.py --workdir=runs/quickstart --num=64
+    python experiments/sample.py --workdir=runs/quickstart --complete
+    python experiments/sample.py --workdir=runs/quickstart --complete \
+        --images='digits/*.png' --completions=6 --known_rows=10
+    python experiments/sample.py --workdir=runs/quickstart --conditionals
+
+Writes one PNG, to the work directory's samples/ if --output names no other. One
+--seed gives one picture, whatever the --batch_size.
+"""
+
+from absl import flags
+
+from pixelrnn_jax import cli, pictures
+from pixelrnn_jax.errors import InputError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
+_NUM = flags.DEFINE_integer(
+    "num", None, "Samples (64), or images to complete (8) or to look at: --images'"
+    " files, or the first ones of the --split.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "last", ["last", "best"],
+    "The last checkpoint, or the one with the best validation figure.")
+_OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.")
+_COMPLETE = flags.DEFINE_bool(
+    "complete", False, "Hide the lower part of images and complete it.")
+_CONDITIONALS = flags.DEFINE_bool(
+    "conditionals", False, "Show the distributions of values given those before.")
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "Divides the logits: 1 is the model, less is safer.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Another seed gives other samples.", lower_bound=0,
+    upper_bound=2**32 - 1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 32, "Images that a device draws at a time.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "validation", "train"], "Where images come from.")
+_IMAGES = flags.DEFINE_list(
+    "images", None, "PNG files, names or patterns, instead of a split.")
+_COMPLETIONS = flags.DEFINE_integer("completions", 4, "Completions of an image.")
+_KNOWN_ROWS = flags.DEFINE_integer(
+    "known_rows", None, "Rows at the top that are kept; half by default.")
+_PIXELS = flags.DEFINE_string(
+    "pixels", None, "Where to look, 'row,column;row,column'; four by default.")
+
+# The flags that not every kind of picture takes.
+_TAKEN_BY = {
+    "temperature": "samples, --complete", "seed": "samples, --complete",
+    "batch_size": "samples, --complete", "split": "--complete, --conditionals",
+    "images": "--complete, --conditionals", "completions": "--complete",
+    "known_rows": "--complete", "pixels": "--conditionals",
+}
+
+
+def main() -> None:
+  if _COMPLETE.value and _CONDITIONALS.value:
+    raise InputError("--complete and --conditionals are two pictures: give one.")
+  kind = ("--complete" if _COMPLETE.value else
+          "--conditionals" if _CONDITIONALS.value else "samples")
+  if _IMAGES.value is not None and flags.FLAGS["split"].present:
+    raise InputError("--images and --split: give one of them.")
+  for name, kinds in _TAKEN_BY.items():
+    if flags.FLAGS[name].present and kind not in kinds:
+      raise InputError(f"--{name} goes with {kinds}, not with {kind}.")
+  workdir = cli.required("workdir", _WORKDIR.value)
+  common = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
+  drawing = dict(
+      temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
+  images = dict(num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value)
+  if _COMPLETE.value:
+    path = pictures.draw_completions(
+        workdir, completions=_COMPLETIONS.value, known_rows=_KNOWN_ROWS.value,
+        **images, **drawing, **common)
+  elif _CONDITIONALS.value:
+    text = _PIXELS.value
+    pixels = None if text is None else pictures.parse_pixels(text)
+    path = pictures.draw_conditionals(workdir, pixels=pixels, **images, **common)
+  else:
+    num = 64 if _NUM.value is None else _NUM.value
+    path = pictures.draw_samples(workdir, num, **drawing, **common)
+  print(path)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,275 @@
+"""Pictures of a trained run: samples, completions, conditional distributions.
+
+Each function restores a checkpoint, writes one PNG and returns its path, by
+default in the work directory's `samples/`. Nothing is written before everything
+that was asked for has been checked and drawn.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from pixelrnn_jax import data
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.images import find_files, read_images, save_completions, save_grid
+from pixelrnn_jax.sampling import check_temperature, complete, sample
+from pixelrnn_jax.training import files
+from pixelrnn_jax.training.evaluation import progress_interval
+from pixelrnn_jax.training.restore import Run, load_run
+
+# Matplotlib draws a few diagrams of a few images, not thousands.
+_MOST_IMAGES, _MOST_PIXELS = 24, 12
+
+
+def draw_samples(
+    workdir: str,
+    num: int = 64,
+    temperature: float = 1.0,
+    seed: int = 0,
+    which: str = "last",
+    output: str | None = None,
+    batch_size: int = 32,
+) -> str:
+  """Draws a grid of samples.
+
+  Args:
+    workdir: of the run.
+    num: how many.
+    temperature: see `sample`.
+    seed: of the key; the first samples of one seed do not depend on `num`.
+    which: `last` or `best` checkpoint.
+    output: path of the PNG.
+    batch_size: images that a device draws at a time.
+
+  Raises:
+    InputError: no such run or checkpoint, bad numbers, or a path that cannot be
+      written.
+  """
+  _check_at_least(1, num=num, batch_size=batch_size)
+  check_temperature(temperature)
+  run = load_run(workdir, which)
+  path = _output_path(run, workdir, output, "samples", seed, temperature)
+  with _progress("sampling", num) as bar:
+    images = sample(
+        run.model, {"params": run.params}, jax.random.key(seed), num, temperature,
+        batch_size, bar.update)
+  _make_folder(path)
+  save_grid(images, path, run.config.model.levels)
+  return path
+
+
+def draw_completions(
+    workdir: str,
+    num: int | None = None,
+    completions: int = 4,
+    known_rows: int | None = None,
+    split: str = "test",
+    patterns: Sequence[str] | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    which: str = "last",
+    output: str | None = None,
+    batch_size: int = 32,
+) -> str:
+  """Draws images whose lower part is hidden, completions of them, and originals.
+
+  Args:
+    num: images; by default 8 of the split, or all files.
+    completions: of each image.
+    known_rows: rows at the top that are kept; half of them by default.
+    split: whose first images are taken, if there are no files.
+    patterns: names or patterns of the user's own PNG files, see `read_images`.
+    The others: see `draw_samples`.
+
+  Raises:
+    InputError: as `draw_samples`, and for images that do not fit the model.
+  """
+  _check_at_least(1, completions=completions, batch_size=batch_size)
+  check_temperature(temperature)
+  run = load_run(workdir, which)
+  height = run.config.model.image_shape[0]
+  known_rows = height // 2 if known_rows is None else known_rows
+  if not 0 <= known_rows < height:
+    raise InputError(
+        f"known_rows={known_rows}: must be from 0 (all is hidden) to {height - 1}"
+        f" (all but one of the {height} rows are kept)."
+    )
+  path = _output_path(run, workdir, output, "completions", seed, temperature)
+  images = _load_images(run, split, patterns, num, 8)
+  known = np.zeros(images.shape[1:3], bool)
+  known[:known_rows] = True
+  with _progress("completing", len(images) * completions) as bar:
+    completed = complete(
+        run.model, {"params": run.params}, jax.random.key(seed),
+        images.repeat(completions, axis=0), known, temperature, batch_size,
+        bar.update)
+  completed = completed.reshape(len(images), completions, *images.shape[1:])
+  _make_folder(path)
+  save_completions(images, known, completed, path, run.config.model.levels)
+  return path
+
+
+def draw_conditionals(
+    workdir: str,
+    num: int | None = None,
+    pixels: Sequence[tuple[int, int]] | None = None,
+    split: str = "test",
+    patterns: Sequence[str] | None = None,
+    which: str = "last",
+    output: str | None = None,
+) -> str:
+  """Draws p(value | all values before it) in given images.
+
+  For binary models, the probability of a 1 at every pixel; for others, a diagram
+  of all values' probabilities for each channel of chosen pixels.
+
+  Args:
+    num: images; by default 2 of the split (6 for binary models), or all files.
+    pixels: (row, column) of up to 12 pixels; by default four, evenly spread.
+    The others: see `draw_completions`.
+
+  Raises:
+    InputError: as `draw_completions`, for pixels outside the image, or pixels
+      and a binary model.
+  """
+  run = load_run(workdir, which)
+  config = run.config.model
+  binary = config.levels == 2
+  if binary and pixels is not None:
+    raise InputError(
+        "Of a binary model every pixel's probability is shown: leave the pixels out."
+    )
+  chosen = [] if binary else _choose_pixels(pixels, *config.image_shape[:2])
+  path = _output_path(run, workdir, output, "conditionals")
+  images = _load_images(run, split, patterns, num, 6 if binary else 2, _MOST_IMAGES)
+
+  @jax.jit
+  def conditionals(params, image):
+    logits = run.model.apply({"params": params}, image[None])[0]
+    probabilities = jax.nn.softmax(logits)
+    if binary:
+      return probabilities[..., 1]
+    rows, columns = np.array(chosen).T
+    return probabilities[rows, columns]
+
+  with _progress("conditionals", len(images)) as bar:
+    drawn = []
+    for image in images:
+      drawn.append(np.asarray(conditionals(run.params, jnp.asarray(image))))
+      bar.update()
+  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+
+  probabilities = np.stack(drawn)
+  if binary:
+    figure = plots.probabilities_figure(images, probabilities)
+  else:
+    figure = plots.conditionals_figure(images, probabilities, chosen)
+  _make_folder(path)
+  plots.save_figure(figure, path)
+  return path
+
+
+def parse_pixels(text: str) -> list[tuple[int, int]]:
+  """(row, column) of each pixel in "row,column;row,column;...".
+
+  Raises:
+    InputError: the text is not of that form.
+  """
+  if not re.fullmatch(r"\d+,\d+(;\d+,\d+)*", text):
+    raise InputError(
+        f"pixels={text!r}: give rows and columns from 0, as in '0,0;5,12'."
+    )
+  return [tuple(map(int, pair.split(","))) for pair in text.split(";")]
+
+
+def _check_at_least(least: int, **values: int) -> None:
+  """Raises InputError for a value below `least`."""
+  for name, value in values.items():
+    if value < least:
+      raise InputError(f"{name}={value}: must be at least {least}.")
+
+
+def _progress(label: str, total: int) -> tqdm:
+  """A progress bar over images."""
+  return tqdm(
+      desc=label, total=total, unit="image", leave=False,
+      mininterval=progress_interval())
+
+
+def _output_path(
+    run: Run, workdir: str, output: str | None, kind: str, seed: int | None = None,
+    temperature: float = 1.0,
+) -> str:
+  """`output`, or a name that says what is drawn; InputError if it is no good."""
+  name = f"{kind}_step_{run.step:08d}"
+  name += "" if seed is None else f"_seed_{seed}"
+  name += "" if temperature == 1 else f"_temperature_{temperature:g}"
+  path = output or os.path.join(workdir, files.SAMPLES, f"{name}.png")
+  if not path.endswith(".png"):
+    raise InputError(f"output={path!r}: pictures are PNG files; end it in .png.")
+  if os.path.isdir(path):
+    raise InputError(f"output={path!r} is a directory. Give the path of a file.")
+  if part := files.unwritable_part(os.path.dirname(path)):
+    raise InputError(
+        f"output={path!r}: {part!r} is not a directory that can be written to."
+        " Use another output."
+    )
+  return path
+
+
+def _make_folder(path: str) -> None:
+  """The directory of a file that is about to be written."""
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+
+
+def _load_images(
+    run: Run, split: str, patterns: Sequence[str] | None, num: int | None,
+    default: int, most: int | None = None,
+) -> np.ndarray:
+  """uint8 [num, H, W, C] from files, or the first of a split."""
+  config = run.config
+  if num is not None:
+    _check_at_least(1, num=num)
+  if patterns is not None:
+    paths = find_files(patterns)
+    wanted, there, whose = num or len(paths), len(paths), "files are given"
+  else:
+    source = data.load_source(config, split)
+    there, whose = len(source), f"images are in the {split} split"
+    wanted = num or min(default, there)
+  if wanted > there:
+    raise InputError(f"num={wanted}, but only {there} {whose}. Ask for fewer.")
+  if most is not None and wanted > most:
+    raise InputError(
+        f"{wanted} images: such a picture holds at most {most}. Ask for fewer, with"
+        " num."
+    )
+  if patterns is not None:
+    shape = tuple(config.model.image_shape)
+    return read_images(paths[:wanted], shape, config.model.levels)
+  return np.stack([source[i] for i in range(wanted)])
+
+
+def _choose_pixels(
+    pixels: Sequence[tuple[int, int]] | None, height: int, width: int
+) -> list[tuple[int, int]]:
+  """The pixels, checked, or four that are evenly spread."""
+  if pixels is None:
+    rows, columns = ((size // 4, 3 * size // 4) for size in (height, width))
+    return list(dict.fromkeys((r, c) for r in rows for c in columns))
+  if not 1 <= len(pixels) <= _MOST_PIXELS:
+    raise InputError(
+        f"{len(pixels)} pixels: such a picture holds 1 to {_MOST_PIXELS}."
+    )
+  for row, column in pixels:
+    if not (0 <= row < height and 0 <= column < width):
+      raise InputError(
+          f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0"
+          f" to {width - 1}."
+      )
+  return list(pixels)

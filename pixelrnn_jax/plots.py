@@ -1,0 +1,128 @@
+"""Pictures of the conditional distributions, drawn with Matplotlib.
+
+Shapes: N images, H height, W width, C channels, P pixels.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+CHANNELS = {1: ("",), 3: ("R", "G", "B")}
+_COLOURS = {1: ("0.35",), 3: ("tab:red", "tab:green", "tab:blue")}
+_DPI = 110
+
+
+def conditionals_figure(
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    pixels: Sequence[tuple[int, int]],
+) -> Figure:
+  """Draws p(value | all values before it) at some pixels, as in the paper.
+
+  Each image with its numbered pixels and, beside it, one diagram for each pixel
+  and channel, on which a line marks the value that the image has there.
+
+  Args:
+    images: integers [N, H, W, C], values 0 .. levels - 1.
+    probabilities: [N, P, C, levels].
+    pixels: (row, column) of the P pixels, the same in every image.
+  """
+  number, count, channels, levels = probabilities.shape
+  figure = Figure(
+      (2.3 * (count + 1), number * max(2.3, 1.5 * channels)), dpi=_DPI,
+      layout="constrained")
+  figure.suptitle(
+      "p(value | all values before it); dotted: the image's value", fontsize=9)
+  rows = figure.subfigures(number, 1, squeeze=False)[:, 0]
+  for image, of_image, row in zip(images, probabilities, rows, strict=True):
+    grid = row.add_gridspec(channels, count + 1)
+    _draw_image(row.add_subplot(grid[:, 0]), image, levels, pixels)
+    for p, (r, c) in enumerate(pixels):
+      for channel, colour in enumerate(_COLOURS[channels]):
+        _draw_distribution(
+            row.add_subplot(grid[channel, p + 1]), of_image[p, channel],
+            int(image[r, c, channel]), colour,
+            f"{p + 1} {CHANNELS[channels][channel]}".strip())
+  return figure
+
+
+def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figure:
+  """Draws binary images and, beside each, p(x = 1 | all values before) as a map.
+
+  Args:
+    images: integers [N, H, W, C], 0 or 1.
+    probabilities: of a 1, [N, H, W, C].
+  """
+  number, _, _, channels = images.shape
+  # Up to three images side by side, so that many do not make a ribbon.
+  across = min(3, number) if channels == 1 else 1
+  down = -(-number // across)
+  widths = [*[1.0] * (channels + 1), 0.12]  # the last one is a gap
+  figure = Figure(
+      (2.1 * sum(widths) * across + 0.8, 2.1 * down + 0.3), dpi=_DPI,
+      layout="constrained")
+  axes = figure.subplots(
+      down, across * len(widths), squeeze=False, width_ratios=widths * across)
+  for panel in axes.flat:
+    panel.set_axis_off()
+  names = ["image", *(f"p({c or 'x'} = 1 | before)" for c in CHANNELS[channels])]
+  for panel, name in zip(axes[0], [*names, ""] * across, strict=True):
+    panel.set_title(name, fontsize=9)
+  panels = axes.reshape(down * across, len(widths))
+  for row, image, of_image in zip(panels, images, probabilities, strict=False):
+    _draw_image(row[0], image, 2)
+    for channel in range(channels):
+      shown = row[channel + 1].imshow(
+          of_image[..., channel], cmap="magma", vmin=0, vmax=1,
+          interpolation="nearest")
+  figure.colorbar(shown, ax=axes, shrink=min(1, 1.5 / down), pad=0.01)
+  return figure
+
+
+def save_figure(figure: Figure, path: str) -> None:
+  """Writes a figure as PNG; the file is complete or not there."""
+  temporary = f"{path}.tmp"
+  FigureCanvasAgg(figure).print_png(temporary)
+  os.replace(temporary, path)
+
+
+def _draw_image(
+    axes, image: np.ndarray, levels: int, pixels: Sequence[tuple[int, int]] = ()
+) -> None:
+  """An image [H, W, C], with frames around the numbered pixels."""
+  image = image / (levels - 1)
+  axes.imshow(
+      image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0,
+      vmax=1, interpolation="nearest")
+  axes.set_axis_off()
+  for p, (row, column) in enumerate(pixels):
+    for colour, width in (("black", 3.0), ("gold", 1.5)):
+      axes.add_patch(Rectangle(
+          (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour,
+          linewidth=width, clip_on=False))
+    right = column < image.shape[1] / 2
+    axes.annotate(
+        str(p + 1), (column + (0.6 if right else -0.6), row), color="gold",
+        fontsize=9, fontweight="bold", va="center", ha="left" if right else "right",
+        bbox=dict(facecolor="black", alpha=0.6, pad=1, linewidth=0))
+
+
+def _draw_distribution(
+    axes, probabilities: np.ndarray, value: int, colour: str, name: str
+) -> None:
+  """Probabilities [levels] as steps; a line marks `value`."""
+  levels = len(probabilities)
+  edges = np.arange(levels + 1) - 0.5
+  axes.stairs(probabilities, edges, fill=True, color=colour)
+  axes.axvline(value, color="black", linewidth=1, linestyle=":")
+  axes.set_xlim(-0.5 - levels / 64, levels - 0.5 + levels / 64)
+  axes.set_ylim(0, 1.05 * probabilities.max())
+  axes.set_xticks([0, levels // 2, levels - 1])
+  axes.locator_params(axis="y", nbins=3)
+  axes.set_title(f"{name}: p({value}) = {probabilities[value]:.2g}", fontsize=8)
+  axes.tick_params(labelsize=7)
+  axes.spines[["top", "right"]].set_visible(False)

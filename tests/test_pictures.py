@@ -1,0 +1,266 @@
+"""Pictures of a run, from Python and from the command line."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import pixelrnn_jax as prnn
+from pixelrnn_jax import data, pictures, plots
+from pixelrnn_jax.config import to_json
+from pixelrnn_jax.images import HIDDEN, save_completions, save_grid
+from pixelrnn_jax.training import files
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.training.state import init_state, make_optimizer
+
+PROGRAM = pathlib.Path(__file__).parent.parent / "experiments" / "sample.py"
+
+
+def make_run(workdir, name, **model):
+  """A work directory with an untrained checkpoint, of step 0."""
+  config = prnn.load_config(f"{name}:smoke")
+  config.model = dataclasses.replace(
+      config.model, hidden=4, layers=1, head_features=4, **model)
+  config.data = dataclasses.replace(
+      config.data, validation_images=8, max_images=8)
+  workdir.mkdir()
+  (workdir / files.CONFIG).write_text(to_json(config))
+  model, optimizer = prnn.build_model(config.model), make_optimizer(config.optimizer)
+  state = jax.jit(
+      lambda key: init_state(model, optimizer, key, config.model.image_shape)
+  )(jax.random.key(1))
+  iterator = data.train_iterator(config, data.load_source(config, "train"))
+  with Checkpoints(str(workdir), write=True) as checkpoints:
+    checkpoints.save(0, jax.device_get(state), iterator, 1.0)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """Work directories: binary 28 x 28 and colour 5 x 7."""
+  folder = tmp_path_factory.mktemp("runs")
+  return {
+      "binary": make_run(folder / "binary", "diagonal_bilstm_mnist"),
+      "colour": make_run(folder / "colour", "pixel_cnn_cifar10", image_shape=(5, 7, 3)),
+  }
+
+
+def restored(workdir):
+  run = load_run(str(workdir))
+  return run.config, run.model, {"params": run.params}
+
+
+def first_images(config, split, num):
+  source = data.load_source(config, split)
+  return np.stack([source[i] for i in range(num)])
+
+
+def test_samples(runs, tmp_path):
+  config, model, variables = restored(runs["colour"])
+  path = pictures.draw_samples(
+      str(runs["colour"]), 3, 0.7, 5, output=str(tmp_path / "a" / "b.png"))
+  images = prnn.sample(model, variables, jax.random.key(5), 3, 0.7)
+  save_grid(images, str(tmp_path / "expected.png"), config.model.levels)
+  assert path == str(tmp_path / "a" / "b.png")
+  assert pathlib.Path(path).read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
+@pytest.mark.parametrize("arguments, name", [
+    (dict(), "samples_step_00000000_seed_0.png"),
+    (dict(seed=3, temperature=0.5),
+     "samples_step_00000000_seed_3_temperature_0.5.png")])
+def test_the_name_says_what_was_drawn(runs, arguments, name):
+  path = pathlib.Path(pictures.draw_samples(str(runs["colour"]), 1, **arguments))
+  assert path == runs["colour"] / "samples" / name
+  path.unlink()
+
+
+@pytest.mark.parametrize("known_rows, kept", [(None, 2), (0, 0), (4, 4)])
+def test_completions(runs, tmp_path, known_rows, kept):
+  config, model, variables = restored(runs["colour"])
+  path = pictures.draw_completions(
+      str(runs["colour"]), 2, 3, known_rows, "train", seed=5,
+      output=str(tmp_path / "a.png"))
+  images = first_images(config, "train", 2)
+  known = np.arange(5)[:, None] < np.full(7, kept)
+  completions = prnn.complete(
+      model, variables, jax.random.key(5), images.repeat(3, axis=0), known)
+  completions = completions.reshape(2, 3, 5, 7, 3)
+  assert (completions[:, :, kept:] != images[:, None, kept:]).any()
+  save_completions(images, known, completions, str(tmp_path / "b.png"), levels=256)
+  assert pathlib.Path(path).read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_completions_of_the_users_files(runs, tmp_path):
+  rng = np.random.default_rng(0)
+  for name in "ab":
+    image = rng.integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / f"{name}.png")
+  path = pictures.draw_completions(
+      str(runs["colour"]), completions=1, patterns=[str(tmp_path / "*.png")],
+      output=str(tmp_path / "out.png"))
+  picture = np.asarray(Image.open(path))
+  scale = 192 // 7  # two strips of three images, 27 pixels a value
+  gap = scale * 7 // 16
+  assert picture.shape[1] == 3 * 7 * scale + 8 * gap
+  # The last image that was read is the one in the lower right corner.
+  corner = picture[-5 * scale - gap:-gap, -7 * scale - gap:-gap]
+  np.testing.assert_array_equal(corner[::scale, ::scale], image)
+  left = picture[-5 * scale - gap:-gap, gap:7 * scale + gap]
+  np.testing.assert_array_equal(left[::scale, ::scale][:2], image[:2])
+  assert {tuple(x) for x in left[2 * scale:].reshape(-1, 3)} == set(HIDDEN)
+
+
+@pytest.mark.parametrize("kind, pixels, expected", [
+    ("colour", None, [(1, 1), (1, 5), (3, 1), (3, 5)]),
+    ("colour", [(4, 6)], [(4, 6)]), ("binary", None, None)])
+def test_conditionals(runs, tmp_path, monkeypatch, kind, pixels, expected):
+  name = "probabilities_figure" if kind == "binary" else "conditionals_figure"
+  original, calls = getattr(plots, name), []
+
+  def spy(*arguments):
+    calls.append(arguments)
+    return original(*arguments)
+
+  monkeypatch.setattr(plots, name, spy)
+  path = pictures.draw_conditionals(
+      str(runs[kind]), 2, pixels, "validation", output=str(tmp_path / "a.png"))
+  assert Image.open(path).format == "PNG"
+  config, model, variables = restored(runs[kind])
+  images = first_images(config, "validation", 2)
+  logits = np.float64(model.apply(variables, images))
+  probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  np.testing.assert_array_equal(calls[0][0], images)
+  if kind == "binary":
+    np.testing.assert_allclose(calls[0][1], probabilities[..., 1], atol=1e-6)
+  else:
+    assert calls[0][2] == expected
+    for p, (row, column) in enumerate(expected):
+      np.testing.assert_allclose(
+          calls[0][1][:, p], probabilities[:, row, column], atol=1e-6)
+
+
+def test_pixels_of_small_images_and_of_text():
+  assert pictures._choose_pixels(None, 1, 1) == [(0, 0)]
+  assert pictures._choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
+  assert pictures.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
+  for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b"):
+    with pytest.raises(prnn.InputError, match="as in '0,0;5,12'"):
+      pictures.parse_pixels(text)
+
+
+def contents(folder):
+  return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("function, arguments, message", [
+    ("draw_samples", dict(num=0), "num=0: must be at least 1"),
+    ("draw_samples", dict(batch_size=0), "batch_size=0"),
+    ("draw_samples", dict(temperature=0.0), "positive and finite"),
+    ("draw_samples", dict(output="a.jpg"), "end it in .png"),
+    ("draw_samples", dict(output="config.json/a.png"), "not a directory that can be"),
+    ("draw_samples", dict(which="first"), "must be 'last' or 'best'"),
+    ("draw_completions", dict(num=0), "num=0: must be at least 1"),
+    ("draw_completions", dict(num=9), "only 8 images are in the test split"),
+    ("draw_completions", dict(completions=0), "completions=0"),
+    ("draw_completions", dict(known_rows=5), r"from 0 \(all is hidden\) to 4"),
+    ("draw_completions", dict(known_rows=-1), "known_rows=-1"),
+    ("draw_completions", dict(split="all"), "must be one of train"),
+    ("draw_completions", dict(patterns=["*.jpg"]), "No file fits"),
+    ("draw_completions", dict(patterns=[]), "at least one PNG file"),
+    ("draw_completions", dict(patterns=["a.png"], num=2), "only 1 files are given"),
+    ("draw_completions", dict(patterns=["a.png"]), "cannot be read: No such file"),
+    ("draw_completions", dict(temperature=-1.0), "positive and finite"),
+    ("draw_conditionals", dict(pixels=[(5, 0)]), "no pixel 5,0: rows are 0 to 4"),
+    ("draw_conditionals", dict(pixels=[(0, -1)]), "no pixel 0,-1"),
+    ("draw_conditionals", dict(pixels=[]), "holds 1 to 12"),
+    ("draw_conditionals", dict(pixels=[(0, 0)] * 13), "holds 1 to 12"),
+    ("draw_conditionals", dict(patterns=["a.png"] * 25), "at most 24"),
+])
+def test_bad_arguments_write_nothing(runs, monkeypatch, function, arguments, message):
+  before = contents(runs["colour"])
+  monkeypatch.chdir(runs["colour"])
+  with pytest.raises(prnn.InputError, match=message):
+    getattr(pictures, function)(str(runs["colour"]), **arguments)
+  assert contents(runs["colour"]) == before
+
+
+def test_a_binary_model_takes_no_pixels(runs):
+  with pytest.raises(prnn.InputError, match="every pixel's probability is shown"):
+    pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
+
+
+# The command line: flags, what it prints, {run} a work directory of above.
+
+GOOD = {
+    "samples": (["--workdir={binary}", "--num=5"], "samples_step_00000000_seed_0.png"),
+    "completions": (
+        ["--workdir={colour}", "--complete", "--images={good}", "--completions=2",
+         "--seed=1", "--checkpoint=best"],
+        "completions_step_00000000_seed_1.png"),
+    "conditionals": (
+        ["--workdir={colour}", "--conditionals", "--num=1", "--pixels=0,0;4,6"],
+        "conditionals_step_00000000.png"),
+}
+BAD = {
+    "no checkpoint": (["--workdir={empty}"], "There is no checkpoint in"),
+    "none": (["--workdir={colour}", "--num=0"], "num=0: must be at least 1"),
+    "size": (
+        ["--workdir={binary}", "--complete", "--images={good}"],
+        "is 5 pixels high and 7 wide; this model's images are 28 high and 28 wide"),
+    "two kinds": (
+        ["--workdir={colour}", "--complete", "--conditionals"], "give one"),
+    "another kind's flag": (
+        ["--workdir={colour}", "--known_rows=2"],
+        "--known_rows goes with --complete, not with samples"),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(runs, tmp_path_factory):
+  """What the program says to all of them, from an empty directory each."""
+  folder = tmp_path_factory.mktemp("cli")
+  Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "good.png")
+  (folder / "empty").mkdir()
+  (folder / "empty" / files.CONFIG).write_bytes(
+      (runs["colour"] / files.CONFIG).read_bytes())
+  names = dict(**runs, good=folder / "good.png", empty=folder / "empty")
+
+  def one(name):
+    arguments = [x.format(**names) for x in (GOOD | BAD)[name][0]]
+    (folder / name).mkdir()
+    return subprocess.run(
+        [sys.executable, str(PROGRAM), *arguments], cwd=folder / name,
+        capture_output=True, text=True, timeout=200, check=False)
+
+  before = contents(folder)
+  with ThreadPoolExecutor(2) as pool:
+    results = dict(zip(GOOD | BAD, pool.map(one, GOOD | BAD), strict=True))
+  assert contents(folder) == before
+  return results
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_command_prints_the_path(runs, answers, name):
+  result = answers[name]
+  assert result.returncode == 0, result.stderr
+  arguments, file = GOOD[name]
+  workdir = runs["binary" if "{binary}" in arguments[0] else "colour"]
+  path = pathlib.Path(result.stdout.strip())
+  assert path == workdir / "samples" / file
+  assert Image.open(path).format == "PNG"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_command_prints_one_line(answers, name):
+  result = answers[name]
+  assert result.returncode == 1 and result.stdout == ""
+  assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+  assert BAD[name][1] in result.stderr

@@ -1,0 +1,65 @@
+"""What the diagrams show: the numbers that went in."""
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle, StepPatch
+from PIL import Image
+
+from pixelrnn_jax import plots
+
+
+@pytest.mark.parametrize("channels, names", [(1, [""]), (3, [" R", " G", " B"])])
+@pytest.mark.parametrize("levels", [4, 256])
+def test_conditionals(tmp_path, channels, names, levels):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, levels, (2, 5, 7, channels), np.uint8)
+  pixels = [(0, 0), (4, 6), (2, 3)]
+  probabilities = rng.dirichlet(np.ones(levels), (2, 3, channels))
+  figure = plots.conditionals_figure(images, probabilities, pixels)
+
+  assert len(figure.axes) == 2 * (1 + 3 * channels)
+  for image, of_image, axes in zip(
+      images, probabilities, np.split(np.array(figure.axes), 2), strict=True):
+    shown = np.asarray(axes[0].images[0].get_array()).reshape(image.shape)
+    np.testing.assert_allclose(shown, image / (levels - 1))
+    frames = [p for p in axes[0].patches if isinstance(p, Rectangle)]
+    corners = {(p.get_y() + 0.5, p.get_x() + 0.5) for p in frames}
+    assert corners == set(pixels)
+    assert [text.get_text() for text in axes[0].texts] == ["1", "2", "3"]
+    places = [(p, c) for p in range(3) for c in range(channels)]
+    for (p, c), panel in zip(places, axes[1:], strict=True):
+      steps, = (x for x in panel.patches if isinstance(x, StepPatch))
+      np.testing.assert_array_equal(steps.get_data().values, of_image[p, c])
+      np.testing.assert_array_equal(
+          steps.get_data().edges, np.arange(levels + 1) - 0.5)
+      value = image[*pixels[p], c]
+      line, = panel.lines
+      assert set(line.get_xdata()) == {value}
+      assert panel.get_title() == (
+          f"{p + 1}{names[c]}: p({value}) = {of_image[p, c, value]:.2g}")
+      assert panel.get_ylim()[1] > of_image[p, c].max()
+
+  plots.save_figure(figure, str(tmp_path / "a.png"))
+  assert Image.open(tmp_path / "a.png").width == round(2.3 * 4 * 110)
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number, channels, across", [
+    (1, 1, 1), (2, 1, 2), (5, 1, 3), (2, 3, 1)])
+def test_probabilities(number, channels, across):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 2, (number, 4, 3, channels), np.uint8)
+  probabilities = rng.random(images.shape)
+  figure = plots.probabilities_figure(images, probabilities)
+  panels = [axes for axes in figure.axes if axes.images]
+  assert len(panels) == number * (1 + channels) and len(figure.axes) > len(panels)
+  for n in range(number):
+    image, *maps = panels[n * (1 + channels):(n + 1) * (1 + channels)]
+    shown = np.asarray(image.images[0].get_array())
+    np.testing.assert_array_equal(shown.reshape(images[n].shape), images[n])
+    for c, panel in enumerate(maps):
+      drawn = panel.images[0]
+      np.testing.assert_array_equal(drawn.get_array(), probabilities[n, ..., c])
+      assert drawn.get_clim() == (0, 1)  # so that colours can be compared
+  titles = [axes.get_title() for axes in figure.axes]
+  assert titles.count("image") == across
