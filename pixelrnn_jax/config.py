@@ -46,6 +46,8 @@ class ModelConfig:
     dtype: of the products: `float32`, `bfloat16` or `float64`. Parameters,
       cell states, logits and the loss are float32 (float64 for `float64`,
       which needs `jax_enable_x64`).
+    rematerialize: compute a layer's inner values again in the backward pass
+      instead of keeping those of all layers: less memory, more arithmetic.
   """
 
   kind: str
@@ -59,6 +61,7 @@ class ModelConfig:
   residual: bool = True
   skip: bool = False
   dtype: str = "float32"
+  rematerialize: bool = _resumable(False)
 
   def validate(self) -> None:
     """Raises InputError for sizes that make no model."""

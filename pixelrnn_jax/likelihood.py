@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pixelrnn_jax import ops
 from pixelrnn_jax.errors import InputError
 
 
@@ -41,18 +42,8 @@ def log_probs(model: nn.Module, variables, images: jax.Array) -> jax.Array:
       above. Under `jit` values cannot be looked at: there the log-probability
       of a value out of range is NaN.
   """
-  levels = model.config.levels
-  if not jnp.issubdtype(images.dtype, jnp.integer):
-    raise InputError(
-        f"Images of dtype {images.dtype}: a likelihood needs raw integer values,"
-        f" 0 to {levels - 1} (uint8)."
-    )
-  check_range(images, levels)
-  logits = model.apply(variables, images)
-  values = jnp.asarray(images, jnp.int32)[..., None]
-  picked = jnp.take_along_axis(
-      jax.nn.log_softmax(logits), values, axis=-1, mode="fill")
-  return picked[..., 0]
+  _check_values(model, images)
+  return ops.categorical_log_probs(model.apply(variables, images), images)
 
 
 def log_prob(model: nn.Module, variables, images: jax.Array) -> jax.Array:
@@ -70,6 +61,29 @@ def bits_per_dim(model: nn.Module, variables, images: jax.Array) -> jax.Array:
   """
   nats = -log_prob(model, variables, images)
   return nats_to_bits_per_dim(nats, model.config.image_shape)
+
+
+def total_nats(model: nn.Module, variables, images: jax.Array) -> jax.Array:
+  """-sum_n log p(x_n) over a batch, nats, a scalar: what training descends.
+
+  As `log_prob`, but the logits, and their gradients, exist for a few rows at a
+  time only.
+
+  Args and errors: see `log_probs`.
+  """
+  _check_values(model, images)
+  return model.apply(variables, images, method="total_nats")
+
+
+def _check_values(model: nn.Module, images: jax.Array) -> None:
+  """Raises InputError for images that are not raw values of the model."""
+  levels = model.config.levels
+  if not jnp.issubdtype(images.dtype, jnp.integer):
+    raise InputError(
+        f"Images of dtype {images.dtype}: a likelihood needs raw integer values,"
+        f" 0 to {levels - 1} (uint8)."
+    )
+  check_range(images, levels)
 
 
 def check_range(images, levels: int) -> None:

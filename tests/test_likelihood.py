@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import pixelrnn_jax as prnn
+from pixelrnn_jax import likelihood
 from pixelrnn_jax.config import KINDS
 from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.models import head
 
 
 def make(kind, shape, levels, **changes):
@@ -83,3 +85,45 @@ def test_bad_images():
   # Under jit nothing can be raised: NaN, not a silent number.
   log_probs = jax.jit(lambda x: prnn.log_probs(model, variables, x))
   assert np.isnan(log_probs(np.full((1, 2, 2, 1), 4, np.uint8))).all()
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"skip": True}, {"rematerialize": True}, {"residual": False}])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", [1, 2**22])
+def test_the_total_and_its_gradient_are_those_of_all_logits(
+    kind, changes, chunk, x64, monkeypatch):
+  """Chunks of one row, of all rows; against autodiff of the plain likelihood."""
+  monkeypatch.setattr(head, "_CHUNK", chunk)
+  model, variables = make(kind, (4, 3, 3), 4, dtype="float64", **changes)
+  images = np.random.default_rng(0).integers(0, 4, (2, 4, 3, 3), np.uint8)
+
+  def total(variables):
+    return 1.5 * likelihood.total_nats(model, variables, images)
+
+  def plain(variables):
+    return -1.5 * prnn.log_prob(model, variables, images).sum()
+
+  got, gradient = jax.value_and_grad(total)(variables)
+  want, plain_gradient = jax.value_and_grad(plain)(variables)
+  np.testing.assert_allclose(got, want, rtol=1e-12)
+  np.testing.assert_allclose(total(variables), want, rtol=1e-12)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+      gradient, plain_gradient)
+
+
+def test_the_training_loss_never_holds_all_logits():
+  model = prnn.build_model(prnn.ModelConfig(
+      "row_lstm", (32, 32, 3), hidden=8, layers=2, head_features=64))
+  images = np.zeros((16, 32, 32, 3), np.uint8)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+  def temporaries(loss):
+    compiled = jax.jit(jax.grad(loss)).lower(variables).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  total = temporaries(lambda v: likelihood.total_nats(model, v, images))
+  plain = temporaries(lambda v: -prnn.log_prob(model, v, images).sum())
+  logits = 4 * images.size * 256
+  assert plain - total > logits

@@ -20,6 +20,7 @@ maps are [H, W, B, F]. In the second way a pixel's features are [B, F], and F
 grows by a channel's group at a time (`Pixel`).
 """
 
+import abc
 import functools
 from typing import Any
 
@@ -36,7 +37,7 @@ from pixelrnn_jax.models.parameters import Init, masked_layer
 Pixel = dict[str, jax.Array]
 
 
-class Layer:
+class Layer(abc.ABC):
   """The connections around f(x), and the two ways to run it.
 
   Subclasses define `masks`, `features` and the value-by-value functions.
@@ -78,9 +79,9 @@ class Layer:
 
   # Over a whole image.
 
+  @abc.abstractmethod
   def features(self, params: dict, x: jax.Array) -> jax.Array:
     """f(x): [H, W, B, 2h] to [H, W, B, h]."""
-    raise NotImplementedError
 
   def __call__(self, params: dict, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """(y, skip) of a whole map [H, W, B, 2h]; skip is None without skips."""
@@ -106,18 +107,19 @@ class Layer:
     """The features of a channel's group, [..., blocks * G] to [..., blocks * g]."""
     return groups.own(x, channel, self.channels, blocks)
 
+  @abc.abstractmethod
   def start(self, params: dict, batch: int) -> Any:
     """What the first row takes from above: the state before an image."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def row(self, params: dict, state: Any) -> Any:
     """What the pixels of a row take from the rows above, arrays [W, ...]."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def start_row(self, params: dict, batch: int) -> Any:
     """What the first pixel of a row takes from its left."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def new(
       self, params: dict, channel: int, above: Any, left: Any, pixel: Pixel
   ) -> Pixel:
@@ -133,7 +135,6 @@ class Layer:
       pixel: features known at this pixel; `x` has the layer's input up to and
         with this channel's group, the others those of the channels before.
     """
-    raise NotImplementedError
 
   def value(
       self, params: dict, channel: int, above: Any, left: Any, pixel: Pixel,
@@ -155,13 +156,13 @@ class Layer:
     skip = groups.dense(params["skip"], features) if self.config.skip else None
     return y, skip, pixel
 
+  @abc.abstractmethod
   def next_pixel(self, left: Any, pixel: Pixel) -> Any:
     """What the pixel to the right takes from its left."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def next_row(self, params: dict, state: Any, row: Pixel) -> Any:
     """What the row below takes from above, given this row's pixels [W, B, F]."""
-    raise NotImplementedError
 
 
 def _append(pixel: Pixel, more: Pixel) -> Pixel:

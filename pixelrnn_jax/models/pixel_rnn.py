@@ -23,6 +23,7 @@ from pixelrnn_jax.config import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
+from pixelrnn_jax.models.head import Head
 from pixelrnn_jax.models.layer import Layer
 from pixelrnn_jax.models.parameters import masked_layer, stacked
 from pixelrnn_jax.models.pixel_cnn import PixelCNNLayer
@@ -58,9 +59,9 @@ class PixelRNN(nn.Module):
     self.first = self.param("first", masked_layer(self.first_mask), dtype)
     inits = stacked(self.layer.inits(), config.layers)
     self.layers = self.param("layers", inits, dtype)
-    self.head = [
+    self.head_params = [
         self.param(f"head_{i}", masked_layer(mask), dtype)
-        for i, mask in enumerate(self.head_masks)
+        for i, mask in enumerate(self.head.masks)
     ]
 
   @functools.cached_property
@@ -75,15 +76,9 @@ class PixelRNN(nn.Module):
     return ops.conv_mask("A", (size, size), channels, trunk, channels)
 
   @functools.cached_property
-  def head_masks(self) -> list[np.ndarray]:
-    config, channels = self.config, self.config.image_shape[2]
-    values = 1 if config.levels == 2 else config.levels
-    widths = [2 * config.hidden, config.head_features, config.head_features,
-              channels * values]
-    return [
-        ops.conv_mask("B", (1, 1), features, outputs, channels)[0, 0]
-        for features, outputs in zip(widths[:-1], widths[1:], strict=True)
-    ]
+  def head(self) -> Head:
+    """The output layers."""
+    return Head(self.config)
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Logits of every value given all values before it.
@@ -100,18 +95,39 @@ class PixelRNN(nn.Module):
     Raises:
       InputError: the images are not of the model's shape.
     """
+    x = self.head.logits(self.head_params, self.trunk(images))
+    return jnp.transpose(x, (2, 0, 1, 3, 4))
+
+  def total_nats(self, images: jax.Array) -> jax.Array:
+    """-sum log p(x) over a batch of images, without ever holding all logits.
+
+    Args and errors: see `__call__`; the values must be integers.
+
+    Returns:
+      A scalar, nats, float32 (float64 for that dtype).
+    """
+    values = jnp.transpose(images, (1, 2, 0, 3))
+    return self.head.total_nats(self.head_params, self.trunk(images), values)
+
+  def trunk(self, images: jax.Array) -> jax.Array:
+    """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
     config = self.config
     if images.ndim != 4 or images.shape[1:] != tuple(config.image_shape):
       raise InputError(
           f"Images of shape {images.shape}: this model takes [B, H, W, C] ="
           f" [B, {', '.join(map(str, config.image_shape))}]."
       )
-    x = jnp.transpose(images, (1, 2, 0, 3))
-    x = self.embed(x)
-    x, skips = lax.scan(lambda x, params: self.layer(params, x), x, self.layers)
-    if config.skip:
-      x = x + skips.sum(axis=0)
-    return jnp.transpose(self.logits(x), (2, 0, 1, 3, 4))
+    x = self.embed(jnp.transpose(images, (1, 2, 0, 3)))
+    layer = jax.checkpoint(self.layer) if config.rematerialize else self.layer
+
+    def one_layer(carry, params):
+      x, skips = carry
+      x, skip = layer(params, x)
+      return (x, skips + skip if config.skip else None), None
+
+    start = (x, jnp.zeros_like(x) if config.skip else None)
+    (x, skips), _ = lax.scan(one_layer, start, self.layers)
+    return x + skips if config.skip else x
 
   def embed(self, x: jax.Array) -> jax.Array:
     """Values through the first layer: [H, W, B, C] to [H, W, B, 2h]."""
@@ -121,19 +137,6 @@ class PixelRNN(nn.Module):
     """Raw values 0 .. levels - 1, scaled and centred to -1 .. 1."""
     x = values.astype(jnp.promote_types(self.config.dtype, jnp.float32))
     return ((2.0 / (self.config.levels - 1)) * x - 1.0).astype(self.config.dtype)
-
-  def logits(self, x: jax.Array) -> jax.Array:
-    """The head: [..., 2h] to [..., C, levels]."""
-    for params, mask in zip(self.head, self.head_masks, strict=True):
-      x = ops.masked_dense(jax.nn.relu(x), **params, mask=mask)
-    return self.finish(x.reshape(*x.shape[:-1], self.config.image_shape[2], -1))
-
-  def finish(self, x: jax.Array) -> jax.Array:
-    """The last layer's output for a channel to its logits, [..., levels]."""
-    x = x.astype(jnp.promote_types(self.config.dtype, jnp.float32))
-    if self.config.levels == 2:
-      x = jnp.concatenate([jnp.zeros_like(x), x], axis=-1)
-    return x
 
   def by_value(self, choose: Choose, batch: int):
     """Runs the network value by value, in raster order and R, G, B.
@@ -158,16 +161,13 @@ class PixelRNN(nn.Module):
     channel_params = [layer.channel_params(self.layers, c) for c in range(channels)]
     first_params = [self.first_own_row(c) for c in range(channels)]
     head_params = [
-        [groups.cut(p, mask, c, channels)
-         for p, mask in zip(self.head, self.head_masks, strict=True)]
-        for c in range(channels)
-    ]
+        self.head.channel_params(self.head_params, c) for c in range(channels)]
 
     def one_pixel(carry, xs):
       values_left, lefts = carry
       row, column, first_above, above = xs
       seen, values, collected = values_left, [], []
-      pixels, head = {}, [[] for _ in self.head]
+      pixels, known = {}, [[] for _ in self.head_params]
       for c in range(channels):
         x = groups.own(first_above, c, channels) + seen @ first_params[c]
 
@@ -180,10 +180,8 @@ class PixelRNN(nn.Module):
             one_layer, x, (channel_params[c], above, lefts, pixels))
         if config.skip:
           x = x + skips.sum(axis=0)
-        for known, params in zip(head, head_params[c], strict=True):
-          known.append(jax.nn.relu(x))
-          x = groups.dense(params, jnp.concatenate(known, axis=-1))
-        value, more = choose(self.finish(x), row, column, c)
+        logits, known = self.head.value_logits(head_params[c], known, x)
+        value, more = choose(logits, row, column, c)
         values.append(value.astype(jnp.uint8))
         collected.append(more)
         seen = jnp.concatenate([seen, self.scale(value)[:, None]], axis=-1)

@@ -3,6 +3,7 @@
 Maps are laid out [H, W, B, F]: height, width, batch, features.
 """
 
+from pixelrnn_jax.ops.categorical import categorical_log_probs
 from pixelrnn_jax.ops.convolution import (
     masked_conv1d,
     masked_conv2d,
@@ -18,6 +19,7 @@ from pixelrnn_jax.ops.skew import skew, unskew
 __all__ = [
     "GATES",
     "State",
+    "categorical_log_probs",
     "channel_groups",
     "conv_mask",
     "diagonal_scan",

@@ -8,7 +8,6 @@ import math
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -45,8 +44,8 @@ def train_step(
   dimensions = math.prod(images.shape[1:])
 
   def loss_fn(params):
-    nats = -likelihood.log_prob(model, {"params": params}, images)
-    return jnp.mean(nats) / dimensions, jnp.sum(nats)
+    nats = likelihood.total_nats(model, {"params": params}, images)
+    return nats / (images.shape[0] * dimensions), nats
 
   grads, nats = jax.grad(loss_fn, has_aux=True)(state.params)
   # The mean is taken of the gradients: inside loss_fn it would be transposed
