@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.ops import IMPLEMENTATIONS
 
 KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
@@ -46,6 +47,12 @@ class ModelConfig:
     dtype: of the products: `float32`, `bfloat16` or `float64`. Parameters,
       cell states, logits and the loss are float32 (float64 for `float64`,
       which needs `jax_enable_x64`).
+    implementation: of the LSTM scans: `fused`, with a gradient of its own, or
+      `autodiff`, the reference.
+    unroll: steps of a scan in one iteration of the compiled loop.
+    images_per_strip: how many images stand side by side in the Diagonal
+      BiLSTM's skewed map, at most: more waste less of it and take more steps. 0
+      chooses: 8 on a CPU, 1 on an accelerator.
     rematerialize: compute a layer's inner values again in the backward pass
       instead of keeping those of all layers: less memory, more arithmetic.
   """
@@ -61,7 +68,10 @@ class ModelConfig:
   residual: bool = True
   skip: bool = False
   dtype: str = "float32"
-  rematerialize: bool = _resumable(False)
+  implementation: str = "fused"
+  unroll: int = 1
+  images_per_strip: int = 0
+  rematerialize: bool = False
 
   def validate(self) -> None:
     """Raises InputError for sizes that make no model."""
@@ -90,8 +100,11 @@ class ModelConfig:
             f" image's {channels} channels, so a channel would have none. Set"
             f" model.{name} to {channels} or more."
         )
-    if self.layers < 1:
-      raise InputError(f"model.layers={self.layers}: must be at least 1.")
+    _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
+    for name, least in (("layers", 1), ("unroll", 1), ("images_per_strip", 0)):
+      if getattr(self, name) < least:
+        raise InputError(
+            f"model.{name}={getattr(self, name)}: must be at least {least}.")
     for name in ("kernel_size", "first_kernel_size"):
       if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
         raise InputError(

@@ -39,7 +39,9 @@ class RowLSTMLayer(Layer):
   def features(self, params: dict, x: jax.Array) -> jax.Array:
     gates = ops.masked_conv1d(
         x, **params["input_to_state"], mask=self.masks["input_to_state"])
-    return ops.row_scan(gates, **params["state_to_state"])
+    return ops.row_scan(
+        gates, **params["state_to_state"],
+        implementation=self.config.implementation, unroll=self.config.unroll)
 
   def channel_params(self, params: dict, channel: int) -> dict:
     kernel = params["input_to_state"]["kernel"] * self.masks["input_to_state"]

@@ -11,18 +11,27 @@ from pixelrnn_jax.ops.convolution import (
     rows_above,
 )
 from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
-from pixelrnn_jax.ops.lstm import GATES, State, lstm_cell, lstm_scan, product
+from pixelrnn_jax.ops.lstm import (
+    GATES,
+    IMPLEMENTATIONS,
+    State,
+    lstm_cell,
+    lstm_scan,
+    product,
+)
 from pixelrnn_jax.ops.masks import channel_groups, conv_mask, group_slices
 from pixelrnn_jax.ops.row_scan import row_scan, row_state_to_state
-from pixelrnn_jax.ops.skew import skew, unskew
+from pixelrnn_jax.ops.skew import from_strips, skew, to_strips, unskew
 
 __all__ = [
     "GATES",
+    "IMPLEMENTATIONS",
     "State",
     "categorical_log_probs",
     "channel_groups",
     "conv_mask",
     "diagonal_scan",
+    "from_strips",
     "group_slices",
     "lstm_cell",
     "lstm_scan",
@@ -34,5 +43,6 @@ __all__ = [
     "row_state_to_state",
     "rows_above",
     "skew",
+    "to_strips",
     "unskew",
 ]

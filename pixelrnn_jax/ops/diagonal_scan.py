@@ -13,7 +13,7 @@ from pixelrnn_jax.ops.lstm import State, lstm_scan
 
 def diagonal_scan(
     inputs: jax.Array, kernel: jax.Array, hidden: jax.Array, cell: jax.Array,
-    implementation: str = "fused",
+    implementation: str = "fused", unroll: int = 1, width: int | None = None,
 ) -> jax.Array:
   """Runs diagonal LSTMs over skewed maps, all directions at once.
 
@@ -30,25 +30,39 @@ def diagonal_scan(
     kernel: K_ss, [D, 2, h, 4h].
     hidden: the learned initial state of each direction, [D, h].
     cell: the learned initial cell state of each direction, [D, h].
-    implementation: see `lstm_scan`.
+    implementation, unroll: see `lstm_scan`.
+    width: W of an image, where the maps hold several side by side in each row:
+      T = H + n W - 1, and W at least H. By default each row is one image.
 
   Returns:
     Hidden states in the skewed layout, [T, D, H, B, h], of the inputs' dtype;
     what stands at offset positions is to be dropped (`unskew` does).
+
+  Raises:
+    ValueError: a width that is not that of images side by side.
   """
   steps, directions, height, batch, _ = inputs.shape
   units = hidden.shape[-1]
   shape = (directions, height, batch, units)
+  if width is None:
+    period = steps
+  elif width >= height and (steps - height + 1) % width == 0:
+    period = width
+  else:
+    raise ValueError(
+        f"width={width}: rows of {steps - height + 1} are not whole images side by"
+        f" side, or the width is less than the height, {height}. Use a divisor of"
+        " the row's length that is at least the height, or None for one image."
+    )
   flat = (directions, height * batch, -1)
 
   def neighbours(t, state, initial):
+    before = State(*(s.reshape(shape) for s in state))
     left, memory = (
-        _start_row(s.reshape(shape), t, i)
-        for s, i in zip(state, initial, strict=True)
-    )
+        _start_row(s, t % period, i) for s, i in zip(before, initial, strict=True))
     top = jnp.broadcast_to(
         initial.hidden[:, None, None], (directions, 1, batch, units))
-    above = jnp.concatenate([top, left[:, :-1]], axis=1)
+    above = jnp.concatenate([top, before.hidden[:, :-1]], axis=1)
     seen = jnp.concatenate([above, left], axis=-1)
     return seen.reshape(flat), memory.reshape(flat)
 
@@ -57,7 +71,7 @@ def diagonal_scan(
   states = lstm_scan(
       neighbours, inputs.reshape(steps, *flat),
       kernel.reshape(directions, 2 * units, -1), initial, State(zeros, zeros),
-      implementation)
+      implementation, unroll)
   return states.reshape(steps, *shape)
 
 
@@ -69,7 +83,7 @@ def _start_row(states: jax.Array, t: jax.Array, initial: jax.Array) -> jax.Array
 
   Args:
     states: of the step before, [D, H, B, h].
-    t: the step; from H on no row starts.
+    t: the step, counted from where row 0 started; from H on no row starts.
     initial: [D, h].
   """
   row = jnp.minimum(t, states.shape[1] - 1)

@@ -50,6 +50,7 @@ def lstm_scan(
     initial: State,
     start: State,
     implementation: str = "fused",
+    unroll: int = 1,
 ) -> jax.Array:
   """Runs the LSTM over the leading axis of the inputs.
 
@@ -70,6 +71,8 @@ def lstm_scan(
     initial: the learned initial states, as `neighbours` takes them.
     start: the states before the first step, [..., N, h].
     implementation: `fused` or `autodiff`.
+    unroll: steps in one iteration of the compiled loop: fewer launches on an
+      accelerator, more to compile. It changes no value.
 
   Returns:
     h_t of all steps, [S, ..., N, h], of the inputs' dtype. Products are of that
@@ -90,8 +93,8 @@ def lstm_scan(
       for s in (start, initial)
   )
   if implementation == "autodiff":
-    return _forward(neighbours, inputs, kernel, initial, start)[0]
-  return _fused(neighbours, inputs, kernel, initial, start)
+    return _forward(neighbours, unroll, inputs, kernel, initial, start)[0]
+  return _fused(neighbours, unroll, inputs, kernel, initial, start)
 
 
 def _wide(dtype) -> jnp.dtype:
@@ -151,7 +154,7 @@ def _update_gradient(
   return jnp.concatenate(gates, axis=-1), cell * f
 
 
-def _forward(neighbours, inputs, kernel, initial, start):
+def _forward(neighbours, unroll, inputs, kernel, initial, start):
   """Hidden states, activated gates and cell states of all steps."""
 
   def step(state, xs):
@@ -162,20 +165,22 @@ def _forward(neighbours, inputs, kernel, initial, start):
     state = State(state.hidden.astype(x.dtype), state.cell)
     return state, (state.hidden, activated, state.cell)
 
-  return lax.scan(step, start, (jnp.arange(len(inputs)), inputs))[1]
+  steps = jnp.arange(len(inputs))
+  return lax.scan(step, start, (steps, inputs), unroll=unroll)[1]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fused(neighbours, inputs, kernel, initial, start):
-  return _forward(neighbours, inputs, kernel, initial, start)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused(neighbours, unroll, inputs, kernel, initial, start):
+  return _forward(neighbours, unroll, inputs, kernel, initial, start)[0]
 
 
-def _fused_forward(neighbours, inputs, kernel, initial, start):
-  hidden, activated, cell = _forward(neighbours, inputs, kernel, initial, start)
+def _fused_forward(neighbours, unroll, inputs, kernel, initial, start):
+  hidden, activated, cell = _forward(
+      neighbours, unroll, inputs, kernel, initial, start)
   return hidden, (hidden, activated, cell, kernel, initial, start)
 
 
-def _fused_backward(neighbours, saved, gradient):
+def _fused_backward(neighbours, unroll, saved, gradient):
   hidden, activated, cell, kernel, initial, start = saved
   wide = _wide(hidden.dtype)
   transposed = jnp.swapaxes(kernel, -1, -2)
@@ -207,7 +212,8 @@ def _fused_backward(neighbours, saved, gradient):
       jax.tree.map(jnp.zeros_like, initial),
   )
   (start_gradient, kernel_gradient, initial_gradient), gates = lax.scan(
-      step, zeros, (steps, gradient, activated, cell, before), reverse=True)
+      step, zeros, (steps, gradient, activated, cell, before), reverse=True,
+      unroll=unroll)
   return gates, kernel_gradient.astype(kernel.dtype), initial_gradient, start_gradient
 
 

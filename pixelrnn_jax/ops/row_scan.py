@@ -33,7 +33,7 @@ def row_state_to_state(row: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def row_scan(
     inputs: jax.Array, kernel: jax.Array, hidden: jax.Array, cell: jax.Array,
-    implementation: str = "fused",
+    implementation: str = "fused", unroll: int = 1,
 ) -> jax.Array:
   """Runs the Row LSTM over the rows of an image, top to bottom.
 
@@ -49,7 +49,7 @@ def row_scan(
     hidden: the learned state above the first row, [h], the same at each
       position. Beyond the left and right edges of a row the state is zero.
     cell: the learned cell state above the first row, [h].
-    implementation: see `lstm_scan`.
+    implementation, unroll: see `lstm_scan`.
 
   Returns:
     h_i of all rows, [H, W, B, h], of the inputs' dtype.
@@ -67,5 +67,5 @@ def row_scan(
   start = State(*(jnp.broadcast_to(s, (width * batch, units)) for s in initial))
   states = lstm_scan(
       neighbours, inputs.reshape(height, width * batch, -1),
-      kernel.reshape(taps * units, -1), initial, start, implementation)
+      kernel.reshape(taps * units, -1), initial, start, implementation, unroll)
   return states.reshape(height, width, batch, units)

@@ -1,6 +1,9 @@
 """The skewed map, whose rows are the image's diagonals (paper, section 3.2).
 
-Shapes: H height, W width, T = H + W - 1 diagonals.
+Half of a square image's skewed map is offset. Where work is the limit, not the
+number of steps, several images side by side waste less: `to_strips`.
+
+Shapes: H height, W width, T = H + W - 1 diagonals, B batch, n images of a strip.
 """
 
 import jax
@@ -39,3 +42,17 @@ def unskew(y: jax.Array) -> jax.Array:
   x = jnp.swapaxes(y, 0, 1).reshape(height * steps, *rest)
   x = jnp.pad(x, [(0, height)] + [(0, 0)] * len(rest))
   return x.reshape(height, steps + 1, *rest)[:, : steps - height + 1]
+
+
+def to_strips(x: jax.Array, images: int) -> jax.Array:
+  """Puts n images of the batch side by side: [H, W, B, F] to [H, n W, B / n, F]."""
+  height, width, batch, features = x.shape
+  x = x.reshape(height, width, images, batch // images, features)
+  return jnp.swapaxes(x, 1, 2).reshape(height, images * width, -1, features)
+
+
+def from_strips(x: jax.Array, images: int) -> jax.Array:
+  """The inverse of `to_strips`: [H, n W, B / n, F] to [H, W, B, F]."""
+  height, width, batch, features = x.shape
+  x = x.reshape(height, images, width // images, batch, features)
+  return jnp.swapaxes(x, 1, 2).reshape(height, width // images, -1, features)

@@ -33,11 +33,27 @@ def diagonal_arguments(size, units=3, dtype=np.float64):
   )
 
 
+def skewed_arguments(size):
+  """Arguments of `diagonal_scan` itself."""
+  inputs, *rest = diagonal_arguments(size)
+  return jnp.stack([ops.skew(jnp.asarray(x)) for x in inputs], axis=1), *rest
+
+
 def diagonal(inputs, kernel, hidden, cell, implementation):
   """`diagonal_scan` from image space to image space."""
   skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
   states = ops.diagonal_scan(skewed, kernel, hidden, cell, implementation)
   return jnp.stack([ops.unskew(states[:, d]) for d in range(2)])
+
+
+def diagonal_in_strips(images, inputs, kernel, hidden, cell):
+  """`diagonal` with that many images side by side."""
+  width = inputs.shape[2]
+  skewed = jnp.stack(
+      [ops.skew(ops.to_strips(x, images)) for x in inputs], axis=1)
+  states = ops.diagonal_scan(skewed, kernel, hidden, cell, width=width)
+  return jnp.stack([
+      ops.from_strips(ops.unskew(states[:, d]), images) for d in range(2)])
 
 
 def test_cell():
@@ -90,6 +106,46 @@ def test_nothing_at_offset_positions_enters_the_image():
       ]) for x in (skewed, poisoned)
   )
   np.testing.assert_array_equal(clean, dirty)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("images", [1, 2, 3, 6])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 3), (3, 3)])
+def test_images_side_by_side_do_not_touch(shape, images):
+  inputs, kernel, hidden, cell = (
+      jnp.asarray(a) for a in diagonal_arguments((*shape, 6)))
+  got = diagonal_in_strips(images, inputs, kernel, hidden, cell)
+  expected = diagonal(inputs, kernel, hidden, cell, "autodiff")
+  np.testing.assert_allclose(got, expected, atol=1e-12)
+  check_grads(
+      lambda *a: jnp.sum(jnp.sin(diagonal_in_strips(images, *a))),
+      (inputs, kernel, hidden, cell), order=1, modes=("rev",))
+
+
+def test_widths_that_are_not_whole_images():
+  inputs, kernel, hidden, cell = diagonal_arguments((4, 6, 2))
+  skewed = jnp.stack([ops.skew(x) for x in jnp.asarray(inputs)], axis=1)
+  for width in (3, 4, 5):  # less than the height, or no divisor of 6
+    with pytest.raises(ValueError, match="whole images"):
+      ops.diagonal_scan(skewed, kernel, hidden, cell, width=width)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("scan", ["row", "diagonal"])
+def test_unrolling_changes_nothing(scan):
+  function, arguments = (
+      (ops.row_scan, row_arguments((5, 3, 2))) if scan == "row"
+      else (ops.diagonal_scan, skewed_arguments((5, 3, 2))))
+  weights = np.random.default_rng(2).normal(size=function(*arguments).shape)
+
+  def loss(unroll):
+    return jax.grad(
+        lambda *a: jnp.sum(function(*a, unroll=unroll) * weights),
+        argnums=(0, 1, 2, 3))(*arguments)
+
+  for unroll in (2, 4, 100):
+    for a, b in zip(loss(1), loss(unroll), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")

@@ -28,3 +28,15 @@ def test_unskew_is_the_inverse_and_drops_offsets(height, width):
     if not 0 <= t - r < width:
       y[t, r] = -1
   np.testing.assert_array_equal(ops.unskew(jnp.asarray(y)), x)
+
+
+@pytest.mark.parametrize("height, width", RECTANGLES)
+@pytest.mark.parametrize("images", [1, 2, 3, 6])
+def test_strips_hold_whole_images_side_by_side(height, width, images):
+  x = np.arange(height * width * 12).reshape(height, width, 6, 2)
+  y = ops.to_strips(jnp.asarray(x), images)
+  assert y.shape == (height, images * width, 6 // images, 2)
+  for n, b in np.ndindex(images, 6 // images):
+    np.testing.assert_array_equal(
+        y[:, n * width : (n + 1) * width, b], x[:, :, n * (6 // images) + b])
+  np.testing.assert_array_equal(ops.from_strips(y, images), x)
