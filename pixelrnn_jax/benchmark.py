@@ -9,6 +9,7 @@ A backward pass counts as two forward ones.
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -86,45 +87,56 @@ def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> flo
 def scan_measurements(
     config: ModelConfig, batch: int, implementations: list[str], repeats: int
 ) -> list[Measurement]:
-  """The recurrence of one layer alone, for the LSTM kinds."""
+  """The recurrence of one layer alone, for the LSTM kinds.
+
+  For the Diagonal BiLSTM with skew and unskew; `autodiff` with one image in a
+  map, as the paper has it, `fused` with as many as the layer takes.
+  """
+  if config.kind == "pixel_cnn":
+    return []
   height, width, _ = config.image_shape
   h = config.hidden
-  key = jax.random.key(0)
-  if config.kind == "row_lstm":
-    scan, taps = ops.row_scan, config.kernel_size
-    inputs, kernel = (height, width, batch, 4 * h), (taps, h, 4 * h)
-    states, directions = (h,), 1
-  elif config.kind == "diagonal_bilstm":
-    scan, taps, directions = ops.diagonal_scan, 2, 2
-    inputs = (height + width - 1, directions, height, batch, 4 * h)
-    kernel, states = (directions, taps, h, 4 * h), (directions, h)
-  else:
-    return []
-  inputs, kernel, weights = (
-      jax.random.normal(k, shape) for k, shape in zip(
-          jax.random.split(key, 3), (inputs, kernel, (*inputs[:-1], h)),
-          strict=True))
-  kernel = kernel * (taps * h) ** -0.5
-  state = jnp.zeros(states)
-  inputs, weights = inputs.astype(config.dtype), weights.astype(config.dtype)
+  directions, taps = (
+      (1, config.kernel_size) if config.kind == "row_lstm" else (2, 2))
   operations = 2.0 * directions * height * width * batch * taps * h * 4 * h
   measured = []
   for implementation in implementations:
-    def forward(*arguments, implementation=implementation):
-      return scan(*arguments, implementation=implementation)
+    options = dict(implementation=implementation, unroll=config.unroll)
+    if config.kind == "row_lstm":
+      scan = functools.partial(ops.row_scan, **options)
+      inputs, stack = (height, width, batch, 4 * h), ()
+    else:
+      images = 1
+      if implementation != "autodiff":
+        images = build_model(config).layer.images_per_strip(batch)
+      options["width"] = width if images > 1 else None
+      scan = functools.partial(_diagonal, options)
+      inputs, stack = (2, height, images * width, batch // images, 4 * h), (2,)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], inputs).astype(config.dtype)
+    kernel = jax.random.normal(keys[1], (*stack, taps, h, 4 * h))
+    weights = jax.random.normal(keys[2], (*inputs[:-1], h)).astype(config.dtype)
+    state = jnp.zeros((*stack, h))
 
-    def loss(*arguments, forward=forward):
-      return jnp.sum((forward(*arguments) * weights).astype(jnp.float32))
+    def loss(*arguments, scan=scan, weights=weights):
+      return jnp.sum((scan(*arguments) * weights).astype(jnp.float32))
 
     gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
-    arguments = (inputs, kernel, state, state)
+    arguments = (x, kernel * (taps * h) ** -0.5, state, state)
     measured += [
-        measure(f"scan, {implementation}: forward", jax.jit(forward), arguments,
+        measure(f"scan, {implementation}: forward", jax.jit(scan), arguments,
                 batch, operations, repeats),
         measure(f"scan, {implementation}: forward + backward", jax.jit(gradient),
                 arguments, batch, 3 * operations, repeats),
     ]
   return measured
+
+
+def _diagonal(options: dict, inputs: jax.Array, *params: jax.Array) -> jax.Array:
+  """`diagonal_scan` of maps in image space, [D, H, W, B, 4h] to [D, H, W, B, h]."""
+  skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
+  states = ops.diagonal_scan(skewed, *params, **options)
+  return jnp.stack([ops.unskew(states[:, d]) for d in range(len(inputs))])
 
 
 def model_operations(model: PixelRNN) -> float:

@@ -42,7 +42,7 @@ def log_probs(model: nn.Module, variables, images: jax.Array) -> jax.Array:
       above. Under `jit` values cannot be looked at: there the log-probability
       of a value out of range is NaN.
   """
-  _check_values(model, images)
+  images = _check_values(model, images)
   return ops.categorical_log_probs(model.apply(variables, images), images)
 
 
@@ -71,12 +71,13 @@ def total_nats(model: nn.Module, variables, images: jax.Array) -> jax.Array:
 
   Args and errors: see `log_probs`.
   """
-  _check_values(model, images)
+  images = _check_values(model, images)
   return model.apply(variables, images, method="total_nats")
 
 
-def _check_values(model: nn.Module, images: jax.Array) -> None:
-  """Raises InputError for images that are not raw values of the model."""
+def _check_values(model: nn.Module, images) -> jax.Array:
+  """The images; raises InputError if they are not raw values of the model."""
+  images = jnp.asarray(images)
   levels = model.config.levels
   if not jnp.issubdtype(images.dtype, jnp.integer):
     raise InputError(
@@ -84,6 +85,7 @@ def _check_values(model: nn.Module, images: jax.Array) -> None:
         f" 0 to {levels - 1} (uint8)."
     )
   check_range(images, levels)
+  return images
 
 
 def check_range(images, levels: int) -> None:

@@ -12,6 +12,7 @@ index alone, not on how many are drawn together or on how many devices.
 """
 
 import functools
+import numbers
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -45,10 +46,11 @@ def sample(
     uint8 [num, H, W, C], raw values 0 .. levels - 1.
 
   Raises:
-    InputError: `num` or `batch_size` is below 1, or the temperature not positive.
+    InputError: `num` or `batch_size` is below 1, the temperature not positive, or
+      the key none of `jax.random`.
   """
-  if num < 1:
-    raise InputError(f"num={num}: ask for at least 1 sample.")
+  if not isinstance(num, (int, np.integer)) or num < 1:
+    raise InputError(f"num={num!r}: ask for a whole number of samples, 1 or more.")
   shape = model.config.image_shape
   images = np.zeros((num, *shape), np.uint8)
   return complete(
@@ -81,7 +83,8 @@ def complete(
 
   Raises:
     InputError: images or mask of another shape, dtype or range, a temperature
-      that is not positive, or a batch size below 1.
+      that is not positive, a batch size below 1, or a key that is none of
+      `jax.random`.
   """
   shape = tuple(model.config.image_shape)
   images, known = np.asarray(images), np.asarray(known)
@@ -101,7 +104,8 @@ def complete(
         f" bool, [H, W] = {list(shape[:2])} or [B, H, W] ="
         f" {list(images.shape[:3])}."
     )
-  check_temperature(temperature)
+  temperature = check_temperature(temperature)
+  key = _typed(key)
   if batch_size < 1:
     raise InputError(f"batch_size={batch_size}: must be at least 1.")
   known = np.broadcast_to(known, images.shape[:3])
@@ -148,15 +152,39 @@ def value_logits(model: nn.Module, variables, images: jax.Array) -> jax.Array:
   return jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0))
 
 
-def check_temperature(temperature: float) -> None:
-  """Raises InputError unless the temperature is positive and finite."""
-  if not 0 < temperature < np.inf:
-    raise InputError(f"temperature={temperature}: must be positive and finite.")
+def check_temperature(temperature: float) -> float:
+  """The temperature; raises InputError unless it is positive and finite.
+
+  Also below the least normal float32, which the division would take for 0.
+  """
+  least = np.finfo(np.float32).tiny
+  if not isinstance(temperature, numbers.Real) or not (
+      least <= temperature < np.inf):
+    raise InputError(
+        f"temperature={temperature!r}: must be a positive, finite number, at least"
+        f" {least:.1e}. For the most probable values use 1e-3, say."
+    )
+  return float(temperature)
+
+
+def _typed(key: jax.Array) -> jax.Array:
+  """A key of `jax.random.key`, also from one of the older `PRNGKey`."""
+  if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(
+      key.dtype, jax.dtypes.prng_key):
+    return key
+  try:
+    return jax.random.wrap_key_data(key)
+  except (TypeError, ValueError, AttributeError) as error:
+    raise InputError(
+        f"key={key!r}: give one key of jax.random, such as jax.random.key(0)."
+    ) from error
 
 
 def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
   """One value for each image: logits [B, levels], keys [B] to int32 [B]."""
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+  # The most probable value stays at 0 however small the temperature is.
+  logits = logits - logits.max(axis=-1, keepdims=True)
   return jax.vmap(jax.random.categorical)(keys, logits / temperature)
 
 

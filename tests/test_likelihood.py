@@ -44,6 +44,18 @@ def test_the_probabilities_of_all_images_sum_to_one(kind, shape, levels):
   assert log_prob.std() > 0.1
 
 
+def test_images_side_by_side_have_the_same_likelihoods(x64):
+  """Strips of the Diagonal BiLSTM: wide images, square ones, high ones."""
+  for shape in [(3, 4, 3), (3, 3, 3), (4, 3, 3)]:
+    images = np.random.default_rng(0).integers(0, 4, (6, *shape), np.uint8)
+    one, *others = (
+        prnn.log_probs(*make(
+            "diagonal_bilstm", shape, 4, dtype="float64", images_per_strip=n), images)
+        for n in (1, 2, 4, 6, 100))
+    for other in others:
+      np.testing.assert_allclose(other, one, rtol=1e-11)
+
+
 @pytest.mark.parametrize("levels", [2, 256])
 def test_units_of_a_uniform_model(levels):
   shape = (4, 5, 3)
@@ -80,6 +92,11 @@ def test_bad_images():
     prnn.log_probs(model, variables, np.full((1, 2, 2, 1), 4, np.uint8))
   with pytest.raises(prnn.InputError, match="raw integer values"):
     prnn.log_probs(model, variables, np.zeros((1, 2, 2, 1), np.float32))
+  with pytest.raises(prnn.InputError, match="B at least 1"):
+    prnn.log_prob(model, variables, np.zeros((0, 2, 2, 1), np.uint8))
+  lists = prnn.log_prob(model, variables, np.zeros((1, 2, 2, 1), np.uint8).tolist())
+  np.testing.assert_array_equal(
+      lists, prnn.log_prob(model, variables, np.zeros((1, 2, 2, 1), np.uint8)))
   with pytest.raises(prnn.InputError, match=r"\[B, 2, 2, 1\]"):
     prnn.log_probs(model, variables, np.zeros((1, 2, 3, 1), np.uint8))
   # Under jit nothing can be raised: NaN, not a silent number.

@@ -147,14 +147,35 @@ def test_temperature_and_completion_follow_their_distributions(kind):
     (dict(known=np.zeros((3, 4), np.uint8)), "must be bool"),
     (dict(temperature=0.0), "positive"),
     (dict(temperature=float("nan")), "positive"),
+    (dict(temperature=1e-39), "at least 1.2e-38"),  # float32 would flush it to 0
+    (dict(temperature="1"), "positive"),
+    (dict(key=7), "one key of jax.random"),
+    (dict(key=np.zeros(3)), "one key of jax.random"),
+    (dict(key=jax.random.split(jax.random.key(0))), "one key of jax.random"),
     (dict(batch_size=0), "at least 1"),
 ])
 def test_bad_arguments_of_complete(changes, message):
   model, variables = make("pixel_cnn", (3, 4, 1), 4)
   arguments = dict(
-      images=np.zeros((2, 3, 4, 1), np.uint8), known=np.zeros((3, 4), bool))
+      images=np.zeros((2, 3, 4, 1), np.uint8), known=np.zeros((3, 4), bool),
+      key=jax.random.key(0))
   with pytest.raises(prnn.InputError, match=message):
-    prnn.complete(model, variables, jax.random.key(0), **(arguments | changes))
+    prnn.complete(model, variables, **(arguments | changes))
+
+
+def test_an_old_key_gives_the_samples_of_the_new_one():
+  model, variables = make("pixel_cnn", (3, 4, 1), 4)
+  new = prnn.sample(model, variables, jax.random.key(5), num=3)
+  old = prnn.sample(model, variables, jax.random.PRNGKey(5), num=3)
+  np.testing.assert_array_equal(new, old)
+
+
+def test_the_least_temperature_takes_the_most_probable_values():
+  model, variables = make("row_lstm", (2, 2, 1), 3)
+  images = prnn.sample(
+      model, variables, jax.random.key(0), num=8, temperature=1.2e-38)
+  best = model.apply(variables, images).argmax(axis=-1)
+  np.testing.assert_array_equal(images, best)
 
 
 @pytest.mark.parametrize("num, batch_size, drawn", [
@@ -168,8 +189,8 @@ def test_progress_counts_the_images_of_each_batch(num, batch_size, drawn):
   assert calls == drawn
 
 
-@pytest.mark.parametrize("num", [0, -3])
+@pytest.mark.parametrize("num", [0, -3, 2.5, "3"])
 def test_no_samples(num):
   model, variables = make("pixel_cnn", (3, 4, 1), 4)
-  with pytest.raises(prnn.InputError, match="at least 1 sample"):
+  with pytest.raises(prnn.InputError, match="1 or more"):
     prnn.sample(model, variables, jax.random.key(0), num=num)

@@ -112,10 +112,11 @@ class PixelRNN(nn.Module):
   def trunk(self, images: jax.Array) -> jax.Array:
     """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
     config = self.config
-    if images.ndim != 4 or images.shape[1:] != tuple(config.image_shape):
+    shape = tuple(config.image_shape)
+    if images.ndim != 4 or images.shape[1:] != shape or images.shape[0] < 1:
       raise InputError(
           f"Images of shape {images.shape}: this model takes [B, H, W, C] ="
-          f" [B, {', '.join(map(str, config.image_shape))}]."
+          f" [B, {', '.join(map(str, shape))}], with B at least 1."
       )
     x = self.embed(jnp.transpose(images, (1, 2, 0, 3)))
     layer = jax.checkpoint(self.layer) if config.rematerialize else self.layer

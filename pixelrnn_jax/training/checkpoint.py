@@ -235,7 +235,17 @@ class Checkpoints:
     if iterator is not None:
       args["data"] = grain_checkpoint.CheckpointRestore(iterator)
     restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-    return restored["state"], info
+    state = restored["state"]
+    for (path, wanted), found in zip(
+        jax.tree.leaves_with_path(template), jax.tree.leaves(state), strict=True):
+      if wanted.shape != found.shape:
+        raise InputError(
+            f"The checkpoint {self.path(step)} does not belong to the"
+            f" {files.CONFIG} beside it: {jax.tree_util.keystr(path)} has the shape"
+            f" {found.shape}, the config asks for {wanted.shape}. Put back the"
+            f" {files.CONFIG} that the run was trained with."
+        )
+    return state, info
 
 
 def _report(damaged: list[tuple[int, str]], used: int) -> None:

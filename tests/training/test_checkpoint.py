@@ -1,3 +1,4 @@
+import json
 import pathlib
 
 import jax
@@ -162,6 +163,16 @@ def test_all_damaged_is_an_error_and_deletes_nothing(copy_run):
     assert "is truncated" in str(error.value)
     assert "Nothing was deleted" in str(error.value)
   assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_config_of_other_sizes_does_not_fit(copy_run):
+  workdir = copy_run()
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  config["model"]["hidden"] *= 2
+  path.write_text(json.dumps(config))
+  with pytest.raises(InputError, match="does not belong to the config.json"):
+    restore(str(workdir))
 
 
 def test_the_best_checkpoint_is_the_validated_one(finished_run):
