@@ -68,7 +68,7 @@ def measure(
   seconds = _times(lambda: compiled(*arguments), repeats)
   return Measurement(
       name, compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), images, operations, _memory(compiled))
+      (min(seconds), max(seconds)), images, operations, memory(compiled))
 
 
 def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
@@ -182,7 +182,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   seconds = _times(one_step, repeats)
   return [forward, Measurement(
       "training step", compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), batch, 3 * operations, _memory(compiled))]
+      (min(seconds), max(seconds)), batch, 3 * operations, memory(compiled))]
 
 
 def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:
@@ -206,7 +206,7 @@ def _times(run: Callable, repeats: int) -> list[float]:
   return seconds
 
 
-def _memory(compiled) -> int | None:
+def memory(compiled) -> int | None:
   """Bytes of a compiled program's arguments, results and temporaries."""
   analysis = compiled.memory_analysis()
   if analysis is None:

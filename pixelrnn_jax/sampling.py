@@ -114,7 +114,8 @@ def complete(
   # As few batches as the bound allows, of one size, so that one program serves.
   batches = -(-total // (batch_size * devices))
   size = -(-total // (batches * devices))
-  complete_batch = _completer(model)
+  # One process draws by itself, while others of the run may be doing something else.
+  complete_batch = make_completer(model, tuple(jax.local_devices()))
   drawn = []
   for start in range(0, total, size * devices):
     # The last batch is filled up with images that are drawn and dropped.
@@ -189,8 +190,13 @@ def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _completer(model: nn.Module):
-  """`complete` for a batch on each device, compiled once for a model."""
+def make_completer(model: nn.Module, devices: tuple[jax.Device, ...]) -> Callable:
+  """`complete` for a batch on each device, compiled once for a model.
+
+  Returns:
+    A function of variables, keys [D, B], images [D, B, H, W, C], known
+    [D, B, H, W] and temperature to images.
+  """
   _, width, channels = model.config.image_shape
 
   def one_device(variables, keys, images, known, temperature):
@@ -203,6 +209,4 @@ def _completer(model: nn.Module):
 
     return model.apply(variables, choose, len(images), method="by_value")[0]
 
-  # One process draws by itself, while others of the run may be doing something else.
-  return jax.pmap(
-      one_device, in_axes=(None, 0, 0, 0, None), devices=jax.local_devices())
+  return jax.pmap(one_device, in_axes=(None, 0, 0, 0, None), devices=devices)

@@ -53,6 +53,12 @@ BAD = {
     "too few features": (
         ["train.py", "--config=row_lstm_cifar10:smoke", "--config.model.hidden=2"],
         ["model.hidden=2 is fewer features than the image's 3 channels"]),
+    "unknown implementation": (
+        ["benchmark_scan.py", "--config=quickstart",
+         "--config.model.implementation=magic"], ["model.implementation='magic'", "autodiff"]),
+    "no such config for a TPU": (
+        ["compile_for_tpu.py", "--configs=row"], ["no config named 'row'"]),
+    "chips of no slice": (["compile_for_tpu.py", "--chips=3"], ["1, 2 or 4"]),
     "misspelt flag": (
         ["train.py", "--config=quickstart", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
     "no flag": (["train.py", "quickstart"], ["unexpected argument 'quickstart'"]),

@@ -7,7 +7,7 @@ CPU, several accelerators and several processes.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -38,9 +38,10 @@ def check_batch_size(config: TrainConfig) -> None:
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation
+    model: nn.Module, optimizer: optax.GradientTransformation,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
-  """`step.train_step` over all devices.
+  """`step.train_step` over all devices, or over those given.
 
   Returns:
     A function (state, images) -> (state, metrics) with images of `shard`. It
@@ -49,7 +50,7 @@ def make_train_step(
   return jax.pmap(
       functools.partial(step.train_step, model, optimizer),
       axis_name=step.AXIS, in_axes=(None, 0), out_axes=(None, None),
-      donate_argnums=0,
+      donate_argnums=0, devices=devices,
   )
 
 
