@@ -55,7 +55,8 @@ BAD = {
         ["model.hidden=2 is fewer features than the image's 3 channels"]),
     "unknown implementation": (
         ["benchmark_scan.py", "--config=quickstart",
-         "--config.model.implementation=magic"], ["model.implementation='magic'", "autodiff"]),
+         "--config.model.implementation=magic"],
+        ["model.implementation='magic'", "autodiff"]),
     "no such config for a TPU": (
         ["compile_for_tpu.py", "--configs=row"], ["no config named 'row'"]),
     "chips of no slice": (["compile_for_tpu.py", "--chips=3"], ["1, 2 or 4"]),
