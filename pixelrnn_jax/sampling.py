@@ -162,8 +162,8 @@ def check_temperature(temperature: float) -> float:
   if not isinstance(temperature, numbers.Real) or not (
       least <= temperature < np.inf):
     raise InputError(
-        f"temperature={temperature!r}: must be a positive, finite number, at least"
-        f" {least:.1e}. For the most probable values use 1e-3, say."
+        f"temperature={temperature!r}: must be positive and finite, a number of at"
+        f" least {least:.1e}. For the most probable values use 1e-3, say."
     )
   return float(temperature)
 

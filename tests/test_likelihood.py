@@ -92,6 +92,8 @@ def test_bad_images():
     prnn.log_probs(model, variables, np.full((1, 2, 2, 1), 4, np.uint8))
   with pytest.raises(prnn.InputError, match="raw integer values"):
     prnn.log_probs(model, variables, np.zeros((1, 2, 2, 1), np.float32))
+  with pytest.raises(prnn.InputError, match=r"\[B, 2, 2, 1\]"):
+    likelihood.total_nats(model, variables, np.zeros((2, 2, 1), np.uint8))
   with pytest.raises(prnn.InputError, match="B at least 1"):
     prnn.log_prob(model, variables, np.zeros((0, 2, 2, 1), np.uint8))
   lists = prnn.log_prob(model, variables, np.zeros((1, 2, 2, 1), np.uint8).tolist())

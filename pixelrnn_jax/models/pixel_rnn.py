@@ -106,8 +106,9 @@ class PixelRNN(nn.Module):
     Returns:
       A scalar, nats, float32 (float64 for that dtype).
     """
+    x = self.trunk(images)
     values = jnp.transpose(images, (1, 2, 0, 3))
-    return self.head.total_nats(self.head_params, self.trunk(images), values)
+    return self.head.total_nats(self.head_params, x, values)
 
   def trunk(self, images: jax.Array) -> jax.Array:
     """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
