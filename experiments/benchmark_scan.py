@@ -19,13 +19,14 @@ from absl import flags
 from pixelrnn_jax import benchmark, cli, data
 from pixelrnn_jax.config import Config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.ops import IMPLEMENTATIONS
 
 _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
 _PARTS = flags.DEFINE_multi_enum(
     "part", ["scan", "step", "data"], ["scan", "step", "data"], "What to measure.")
 _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
-    "implementation", ["fused", "autodiff"], ["fused", "autodiff"],
-    "Of the scans; the training step always uses 'fused'.")
+    "implementation", IMPLEMENTATIONS, IMPLEMENTATIONS,
+    "Of the scans; the training step uses --config.model.implementation.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
 
 
