@@ -2,13 +2,16 @@
 
     python experiments/benchmark_scan.py --config=diagonal_bilstm_mnist
     python experiments/benchmark_scan.py --config=row_lstm_cifar10 --repeats=3 \
-        --config.train.batch_size=32 --config.model.dtype=bfloat16 --json=scan.json
+        --config.train.batch_size=32 --config.model.dtype=bfloat16 \
+        --json=scan.json --plot=scan.png
 
-Any field of the config can be changed: image size, batch, h, layers, dtype. The
-last column is the fraction of the largest matrix product's FLOP/s, measured in
-the same run; what is counted is said in pixelrnn_jax/benchmark.py.
+Any field of the config can be changed: image size, batch, h, layers, dtype,
+unroll. `of peak` is the fraction of the largest matrix product's FLOP/s, `floor`
+the time that the necessary work would take at the machine's rates, both measured
+in the same run; what is counted is said in pixelrnn_jax/benchmark.py.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -28,19 +31,24 @@ _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
     "implementation", IMPLEMENTATIONS, IMPLEMENTATIONS,
     "Of the scans; the training step uses --config.model.implementation.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
+_PLOT = flags.DEFINE_string(
+    "plot", None, "Also draw the times beside their floors, a PNG file.")
 
 
 def main(config: Config) -> None:
   if _REPEATS.value < 1:
     raise InputError(f"--repeats={_REPEATS.value}: must be at least 1.")
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
-  peak = benchmark.product_peak(model.dtype, repeats)
+  rates = benchmark.measure_rates(model.dtype, repeats)
   machine = (
       f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
       f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
-  print(f"{config.name}: {model.kind}, image {model.image_shape}, batch {batch},"
-        f" h = {model.hidden}, {model.layers} layers, {model.dtype}")
-  print(f"{machine}; largest matrix product {peak / 1e9:.0f} GFLOP/s\n")
+  what = (
+      f"{config.name}: {model.kind}, image {tuple(model.image_shape)}, batch {batch},"
+      f" h = {model.hidden}, {model.layers} layers, {model.dtype}")
+  print(what, machine, sep="\n")
+  print(f"largest matrix product {rates.operations / 1e9:.0f} GFLOP/s, copying"
+        f" {rates.bytes / 1e9:.1f} GB/s, tanh {rates.tanh / 1e9:.2f} G/s\n")
   measured = []
   if "scan" in _PARTS.value:
     measured += benchmark.scan_measurements(
@@ -48,14 +56,17 @@ def main(config: Config) -> None:
   if "step" in _PARTS.value:
     measured += benchmark.step_measurements(config, repeats)
   print(f"{'':36}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
-        f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'MiB':>8}")
+        f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'floor ms':>10}"
+        f"{'MiB':>8}")
   for m in measured:
-    rate = m.operations / m.seconds
+    rate = m.work.operations / m.seconds
+    floor = sum(rates.floor(m.work).values())
     memory = "" if m.memory is None else f"{m.memory / 2**20:.0f}"
     print(f"{m.name:36}{m.compile_seconds:10.1f}{m.seconds * 1e3:10.1f}"
           f"{m.spread[0] * 1e3:9.1f}{m.spread[1] * 1e3:9.1f}"
-          f"{m.images / m.seconds:10.1f}{m.operations / 1e9:9.2f}"
-          f"{rate / 1e9:9.1f}{rate / peak:8.2f}{memory:>8}")
+          f"{m.images / m.seconds:10.1f}{m.work.operations / 1e9:9.2f}"
+          f"{rate / 1e9:9.1f}{rate / rates.operations:8.2f}{floor * 1e3:10.1f}"
+          f"{memory:>8}")
   pipeline = None
   if "data" in _PARTS.value:
     source = data.load_source(config, "train")
@@ -63,11 +74,19 @@ def main(config: Config) -> None:
     pipeline = benchmark.pipeline_images_per_second(config, iterator)
     iterator.close()
     print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description})")
+  if _PLOT.value:
+    from pixelrnn_jax import plots  # Matplotlib takes a second to import
+    figure = plots.times_figure(
+        [m.name for m in measured], [m.seconds for m in measured],
+        [m.spread for m in measured], [rates.floor(m.work) for m in measured],
+        f"{what}\n{machine}")
+    plots.save_figure(figure, _PLOT.value)
   if _JSON.value:
     with open(_JSON.value, "w", encoding="utf-8") as file:
       json.dump({
-          "config": config.name, "machine": machine, "product_peak": peak,
-          "measurements": [m.record(peak) for m in measured],
+          "config": config.name, "machine": machine,
+          "rates": dataclasses.asdict(rates),
+          "measurements": [m.record(rates) for m in measured],
           "pipeline_images_per_second": pipeline,
       }, file, indent=2)
 

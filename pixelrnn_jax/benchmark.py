@@ -6,6 +6,17 @@ Arithmetic is counted from shapes, two operations for a multiply-add, and only w
 it is the model's: products at weights that a mask hides, at offset positions of the
 skewed map and of zeros beyond an edge are not counted, nor is anything elementwise.
 A backward pass counts as two forward ones.
+
+The floor of a scan is the time that its parts would take one after another, each at
+the rate that the machine reaches with nothing else to do (`Rates`): the counted
+products, tanh of four gates and a cell state for each unit (once more for the cell
+state in the backward pass), and the bytes that have to come from memory or go there:
+
+    forward   read the gates' inputs (4h), write the states (h)
+    backward  also write, and read again, gates and cell states (5h, at least
+              float32); read states and their gradient (2h), write the gates' (4h)
+
+The floor of a whole step is that of its products alone.
 """
 
 import dataclasses
@@ -27,6 +38,44 @@ from pixelrnn_jax.training.state import init_state, make_optimizer
 
 
 @dataclasses.dataclass
+class Work:
+  """What a run cannot do without; see the top of this file.
+
+  Attributes:
+    operations: of products, two for a multiply-add.
+    bytes: read or written.
+    tanh: values.
+  """
+
+  operations: float
+  bytes: float = 0.0
+  tanh: float = 0.0
+
+
+@dataclasses.dataclass
+class Rates:
+  """What the machine reaches in one thing at a time, a second.
+
+  Attributes:
+    operations: of the largest matrix product.
+    bytes: read and written, copying 256 MiB.
+    tanh: values, of 2^18 of them.
+  """
+
+  operations: float
+  bytes: float
+  tanh: float
+
+  def floor(self, work: Work) -> dict[str, float]:
+    """Seconds for each part of the work, by name."""
+    return {
+        "products": work.operations / self.operations,
+        "bytes": work.bytes / self.bytes,
+        "tanh": work.tanh / self.tanh,
+    }
+
+
+@dataclasses.dataclass
 class Measurement:
   """One line of the table.
 
@@ -35,7 +84,7 @@ class Measurement:
     compile_seconds: of the program.
     seconds: median of a run; `spread` is (the smallest, the largest).
     images: that a run covers.
-    operations: counted arithmetic of a run.
+    work: counted, of a run.
     memory: bytes of arguments, results and temporaries together, as the compiler
       plans them; None where it does not say.
   """
@@ -45,20 +94,22 @@ class Measurement:
   seconds: float
   spread: tuple[float, float]
   images: int
-  operations: float
+  work: Work
   memory: int | None
 
-  def record(self, peak: float) -> dict:
-    """For JSON: the fields, images/s and the fraction of `peak` operations/s."""
+  def record(self, rates: Rates) -> dict:
+    """For JSON: the fields, images/s, the fraction of the peak, and the floor."""
+    rate = self.work.operations / self.seconds
     return dataclasses.asdict(self) | {
         "images_per_second": self.images / self.seconds,
-        "flops_per_second": self.operations / self.seconds,
-        "fraction_of_peak": self.operations / self.seconds / peak,
+        "flops_per_second": rate,
+        "fraction_of_peak": rate / rates.operations,
+        "floor_seconds": rates.floor(self.work),
     }
 
 
 def measure(
-    name: str, function: Callable, arguments: tuple, images: int, operations: float,
+    name: str, function: Callable, arguments: tuple, images: int, work: Work,
     repeats: int,
 ) -> Measurement:
   """Compiles a jitted function, warms it up and times it, synchronised."""
@@ -68,7 +119,20 @@ def measure(
   seconds = _times(lambda: compiled(*arguments), repeats)
   return Measurement(
       name, compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), images, operations, memory(compiled))
+      (min(seconds), max(seconds)), images, work, memory(compiled))
+
+
+def measure_rates(dtype: str, repeats: int) -> Rates:
+  """The rates of the machine's first device: products of `dtype`, the rest float32."""
+  megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
+  copy = jax.jit(lambda x: x + 1.0)
+  values = jax.random.normal(jax.random.key(0), (2**18,))
+  many = 32  # in one program, as a single run is too short to time
+  tanh = jax.jit(lambda x: jax.lax.fori_loop(0, many, lambda _, x: jnp.tanh(x), x))
+  return Rates(
+      product_peak(dtype, repeats),
+      2 * megabytes.nbytes / min(_times(lambda: copy(megabytes), repeats)),
+      many * values.size / min(_times(lambda: tanh(values), repeats)))
 
 
 def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
@@ -98,7 +162,15 @@ def scan_measurements(
   h = config.hidden
   directions, taps = (
       (1, config.kernel_size) if config.kind == "row_lstm" else (2, 2))
-  operations = 2.0 * directions * height * width * batch * taps * h * 4 * h
+  positions = directions * height * width * batch
+  narrow = jnp.dtype(config.dtype).itemsize
+  wide = max(narrow, 4)
+  operations = 2.0 * positions * taps * h * 4 * h
+  forward = Work(operations, positions * h * 5 * narrow, positions * h * 5)
+  both = Work(
+      3 * operations,
+      forward.bytes + positions * h * (2 * 5 * wide + (2 + 4) * narrow),
+      positions * h * 6)
   measured = []
   for implementation in implementations:
     options = dict(implementation=implementation, unroll=config.unroll)
@@ -125,9 +197,9 @@ def scan_measurements(
     arguments = (x, kernel * (taps * h) ** -0.5, state, state)
     measured += [
         measure(f"scan, {implementation}: forward", jax.jit(scan), arguments,
-                batch, operations, repeats),
+                batch, forward, repeats),
         measure(f"scan, {implementation}: forward + backward", jax.jit(gradient),
-                arguments, batch, 3 * operations, repeats),
+                arguments, batch, both, repeats),
     ]
   return measured
 
@@ -167,7 +239,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   mask = parallel.shard(np.ones(batch, bool))
   forward = measure(
       "network: forward", parallel.make_eval_step(model),
-      (state.params, batch_of_devices, mask), batch, operations, repeats)
+      (state.params, batch_of_devices, mask), batch, Work(operations), repeats)
 
   step = parallel.make_train_step(model, optimizer)
   start = time.perf_counter()
@@ -182,7 +254,8 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   seconds = _times(one_step, repeats)
   return [forward, Measurement(
       "training step", compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), batch, 3 * operations, memory(compiled))]
+      (min(seconds), max(seconds)), batch, Work(3 * operations),
+      memory(compiled))]
 
 
 def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:

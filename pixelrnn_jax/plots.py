@@ -1,4 +1,4 @@
-"""Pictures of the conditional distributions, drawn with Matplotlib.
+"""Diagrams, drawn with Matplotlib: conditional distributions, times of a benchmark.
 
 Shapes: N images, H height, W width, C channels, P pixels.
 """
@@ -80,6 +80,47 @@ def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figur
           of_image[..., channel], cmap="magma", vmin=0, vmax=1,
           interpolation="nearest")
   figure.colorbar(shown, ax=axes, shrink=min(1, 1.5 / down), pad=0.01)
+  return figure
+
+
+def times_figure(
+    names: Sequence[str],
+    seconds: Sequence[float],
+    spreads: Sequence[tuple[float, float]],
+    floors: Sequence[dict[str, float]],
+    title: str,
+) -> Figure:
+  """Draws times as bars with their spread, each above its floor, part by part.
+
+  Args:
+    names: one for each time.
+    seconds: medians.
+    spreads: (least, largest).
+    floors: seconds of each part of the necessary work, by name.
+    title: above the diagram.
+  """
+  figure = Figure((9, 1.6 + 0.55 * len(names)), dpi=_DPI, layout="constrained")
+  axes = figure.add_subplot()
+  figure.suptitle(title, fontsize=9)
+  places = np.arange(len(names))
+  seconds = np.asarray(seconds)
+  low, high = np.transpose(spreads)
+  bars = axes.barh(
+      places - 0.2, 1e3 * seconds, 0.36, color="0.6", label="measured",
+      xerr=1e3 * np.stack([seconds - low, high - seconds]), capsize=3)
+  axes.bar_label(bars, [f"{1e3 * s:.3g} ms" for s in seconds], padding=6, fontsize=8)
+  left = np.zeros(len(names))
+  for part, colour in zip(floors[0], ("tab:blue", "tab:orange", "tab:green"),
+                          strict=True):
+    width = 1e3 * np.array([floor[part] for floor in floors])
+    axes.barh(places + 0.2, width, 0.36, left=left, color=colour,
+              label=f"floor: {part}")
+    left = left + width
+  axes.set_yticks(places, names)
+  axes.invert_yaxis()
+  axes.margins(x=0.15)
+  axes.set_xlabel("ms")
+  axes.legend(fontsize=8)
   return figure
 
 

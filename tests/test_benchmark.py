@@ -31,11 +31,23 @@ def test_a_measurement_is_of_the_function_that_was_run():
       f"scan, {i}: {d}" for i in ("fused", "autodiff")
       for d in ("forward", "forward + backward")]
   # 8x8 image, h = 12: 64 positions, batch 2, 3 taps of 12 by 48.
-  assert measured[0].operations == 2 * 64 * 2 * 3 * 12 * 48
-  assert measured[1].operations == 3 * measured[0].operations
+  forward, both = measured[0].work, measured[1].work
+  assert forward.operations == 2 * 64 * 2 * 3 * 12 * 48
+  assert both.operations == 3 * forward.operations
+  # A value for each gate and the state; then gates and cells twice, and six more.
+  assert forward.bytes == 4 * 64 * 2 * 12 * 5
+  assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 5 + 6)
+  assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 6)
+  rates = benchmark.Rates(1e9, 1e8, 1e7)
   for m in measured:
     assert 0 < m.spread[0] <= m.seconds <= m.spread[1] and m.compile_seconds > 0
-    assert m.record(1e9)["images_per_second"] == pytest.approx(2 / m.seconds)
+    record = m.record(rates)
+    assert record["images_per_second"] == pytest.approx(2 / m.seconds)
+    assert record["fraction_of_peak"] == m.work.operations / m.seconds / 1e9
+    assert record["floor_seconds"] == {
+        "products": m.work.operations / 1e9, "bytes": m.work.bytes / 1e8,
+        "tanh": m.work.tanh / 1e7}
   forward, step = benchmark.step_measurements(config, 2)
-  assert step.operations == pytest.approx(3 * forward.operations)
+  assert step.work.operations == pytest.approx(3 * forward.work.operations)
+  assert step.work.tanh == step.work.bytes == 0
   assert np.isfinite(benchmark.product_peak("float32", 1, sizes=(64,)))

@@ -63,3 +63,21 @@ def test_probabilities(number, channels, across):
       assert drawn.get_clim() == (0, 1)  # so that colours can be compared
   titles = [axes.get_title() for axes in figure.axes]
   assert titles.count("image") == across
+
+
+def test_times():
+  floors = [{"products": 0.010, "bytes": 0.002, "tanh": 0.001},
+            {"products": 0.004, "bytes": 0.0, "tanh": 0.0}]
+  figure = plots.times_figure(
+      ["scan", "step"], [0.02, 0.008], [(0.015, 0.03), (0.007, 0.009)], floors,
+      "a title")
+  axes, = figure.axes
+  assert [t.get_text() for t in axes.get_yticklabels()] == ["scan", "step"]
+  measured, *parts = (
+      c for c in axes.containers if hasattr(c, "patches"))
+  np.testing.assert_allclose([bar.get_width() for bar in measured], [20, 8])
+  ends = np.zeros(2)
+  for part, name in zip(parts, floors[0], strict=True):
+    np.testing.assert_allclose([bar.get_x() for bar in part], ends)
+    ends = ends + [1e3 * floor[name] for floor in floors]
+  np.testing.assert_allclose([bar.get_x() + bar.get_width() for bar in parts[-1]], ends)

@@ -57,10 +57,10 @@ def lstm_scan(
       r_t, c = neighbours(t, state_{t-1}, initial)
       h_t, c_t = cell(inputs_t + r_t K, c)
 
-  `fused` has a gradient of its own: the reverse scan recomputes nothing but
-  tanh(c_t) from the saved gates and cells, and takes the weights' gradient
-  while a step's values are at hand. `autodiff` leaves it to JAX and is the
-  reference.
+  `autodiff` is the reference: the equations as they stand, and JAX's gradient.
+  `fused` takes one tanh over all gates and has a gradient of its own: the reverse
+  scan recomputes nothing but tanh(c_t) from the saved gates and cells, and takes
+  the weights' gradient while a step's values are at hand.
 
   Args:
     neighbours: (t, the states of step t - 1, initial) to the states that each
@@ -93,8 +93,25 @@ def lstm_scan(
       for s in (start, initial)
   )
   if implementation == "autodiff":
-    return _forward(neighbours, unroll, inputs, kernel, initial, start)[0]
+    return _reference(neighbours, unroll, inputs, kernel, initial, start)
   return _fused(neighbours, unroll, inputs, kernel, initial, start)
+
+
+def _reference(neighbours, unroll, inputs, kernel, initial, start):
+  """Hidden states of all steps."""
+
+  def step(state, xs):
+    t, x = xs
+    seen, cell = neighbours(t, state, initial)
+    gates = x.astype(_wide(x.dtype)) + product(seen, kernel)
+    o, f, i, g = jnp.split(gates, GATES, axis=-1)
+    o, f, i = (jax.nn.sigmoid(gate) for gate in (o, f, i))
+    cell = f * cell + i * jnp.tanh(g)
+    state = State((o * jnp.tanh(cell)).astype(x.dtype), cell)
+    return state, state.hidden
+
+  steps = jnp.arange(len(inputs))
+  return lax.scan(step, start, (steps, inputs), unroll=unroll)[1]
 
 
 def _wide(dtype) -> jnp.dtype:
