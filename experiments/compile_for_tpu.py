@@ -85,7 +85,7 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   if batch % len(chips):
     raise InputError(f"A batch of {batch} cannot be split over {len(chips)} chips.")
   model, optimizer = build_model(config.model), make_optimizer(config.optimizer)
-  shape = config.model.image_shape
+  shape, scales = config.model.image_shape, config.model.scale_shapes()
   state = jax.eval_shape(
       lambda key: init_state(model, optimizer, key, shape), jax.random.key(0))
 
@@ -99,8 +99,10 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
         lambda key: jax.random.split(key, (len(chips), size)), jax.random.key(0))
     programs["sampler"] = (
         size * len(chips), make_completer(model, tuple(chips)).lower, (
-            {"params": state.params}, keys, of_chips(size, shape, jnp.uint8),
-            of_chips(size, shape[:2], bool), jax.ShapeDtypeStruct((), jnp.float32)))
+            {"params": state.params}, keys,
+            tuple(of_chips(size, scale, jnp.uint8) for scale in scales),
+            tuple(of_chips(size, scale[:2], bool) for scale in scales),
+            jax.ShapeDtypeStruct((), jnp.float32)))
   problems = []
   for what, (images, lower, arguments) in programs.items():
     line = f"{name:26}{what:8}{dtype:10}{len(chips):6}{images:7}"

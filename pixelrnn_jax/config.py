@@ -22,7 +22,7 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 
 
 def _resumable(default):
-  """A field that may change when a run is resumed: it alters no parameter."""
+  """A field that may change when a run is resumed: `train` says what it does."""
   return dataclasses.field(default=default, metadata={"resumable": True})
 
 
@@ -55,6 +55,11 @@ class ModelConfig:
       chooses: 8 on a CPU, 1 on an accelerator.
     rematerialize: compute a layer's inner values again in the backward pass
       instead of keeping those of all layers: less memory, more arithmetic.
+    multi_scale: whole factors from the coarsest scale up, () for a single scale:
+      (4,) makes a 28 x 28 image from one of 7 x 7, (2, 2) one of 32 x 32 by way
+      of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above; the
+      convolutions of the upsampling take `kernel_size` and `first_kernel_size`,
+      the Diagonal BiLSTM's too. See `models/multi_scale.py`.
   """
 
   kind: str
@@ -72,6 +77,16 @@ class ModelConfig:
   unroll: int = 1
   images_per_strip: int = 0
   rematerialize: bool = False
+  multi_scale: tuple[int, ...] = ()
+
+  def scale_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """(H, W, C) of every scale, the coarsest first, the whole image last."""
+    height, width, channels = self.image_shape
+    shapes = [(height, width, channels)]
+    for factor in reversed(self.multi_scale):
+      height, width = height // factor, width // factor
+      shapes.append((height, width, channels))
+    return tuple(reversed(shapes))
 
   def validate(self) -> None:
     """Raises InputError for sizes that make no model."""
@@ -111,6 +126,19 @@ class ModelConfig:
             f"model.{name}={getattr(self, name)}: must be odd and positive, so"
             " that the kernel has a centre. Use 3 or 7, for example."
         )
+    if any(factor < 2 for factor in self.multi_scale):
+      raise InputError(
+          f"model.multi_scale={self.multi_scale}: the factors from scale to scale"
+          " must be whole numbers of at least 2, as in (4,) or (2, 2); () is a"
+          " model of a single scale."
+      )
+    whole = math.prod(self.multi_scale)
+    if height % whole or width % whole:
+      raise InputError(
+          f"model.multi_scale={self.multi_scale}: the height and width of"
+          f" model.image_shape={self.image_shape} must be multiples of {whole}, the"
+          " product of the factors. Use other factors or another size."
+      )
 
 
 @dataclasses.dataclass
@@ -224,6 +252,10 @@ class TrainConfig:
     checkpoint_every: steps between two checkpoints.
     eval_batch_size: images in an evaluation batch, over all devices.
     samples: images drawn for the grid at each validation; 0 draws none.
+    scale: of a multi-scale model, the one scale that is trained, 0 being the
+      coarsest; -1 trains all of them together. The others' parameters stay as
+      they are. It may change when a run is resumed, with more `steps`, so that
+      scales that are trained one after another become one model.
   """
 
   seed: int = 0
@@ -234,6 +266,7 @@ class TrainConfig:
   checkpoint_every: int = _resumable(2_500)
   eval_batch_size: int = _resumable(128)
   samples: int = _resumable(16)
+  scale: int = _resumable(-1)
 
   def validate(self) -> None:
     """Raises InputError for values outside their range."""
@@ -272,6 +305,13 @@ class Config:
     self.data.validate()
     self.optimizer.validate()
     self.train.validate()
+    scales = len(self.model.multi_scale) + 1
+    if not -1 <= self.train.scale < scales:
+      raise InputError(
+          f"train.scale={self.train.scale}: this model's scales are 0"
+          f"{' (the coarsest)' if scales > 1 else ''} to {scales - 1}; -1 trains all"
+          " of them."
+      )
     binary = self.model.levels == 2
     if self.data.source == "packaged_mnist" and not (
         binary and self.data.binarization == "static"
@@ -401,12 +441,12 @@ def _check_types(part: Any, path: str) -> None:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
       continue  # 1 for 1.0
     if typing.get_origin(hint) is tuple:
+      good = isinstance(value, (tuple, list))
       wanted = typing.get_args(hint)
-      good = (
-          isinstance(value, (tuple, list)) and len(value) == len(wanted)
-          and all(type(v) is w for v, w in zip(value, wanted, strict=True))
-      )
-      described = "(" + ", ".join(w.__name__ for w in wanted) + ")"
+      described = "(" + ", ".join(getattr(w, "__name__", "...") for w in wanted) + ")"
+      if wanted[-1] is ...:  # of any length
+        wanted = wanted[:1] * (len(value) if good else 0)
+      good = good and [type(v) for v in value] == list(wanted)
     else:
       good = type(value) is hint
       described = hint.__name__

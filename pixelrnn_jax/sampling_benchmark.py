@@ -96,8 +96,8 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
       counts.
 
   Raises:
-    InputError: a number below 1, or several devices, which only the cached
-      sampler would use.
+    InputError: a number below 1, a model of several scales, or several devices,
+      which only the cached sampler would use.
   """
   for name, value in (("batch", batch), ("calls", calls)):
     if value < 1:
@@ -106,6 +106,11 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
     raise InputError(
         f"There are {jax.local_device_count()} devices, and the comparison is of"
         " one. Hide the others, with CUDA_VISIBLE_DEVICES=0 for example."
+    )
+  if config.multi_scale:
+    raise InputError(
+        f"model.multi_scale={config.multi_scale}: the plain sampler's time is"
+        " extrapolated from passes of one network. Compare models of a single scale."
     )
   model = build_model(config)
   values = math.prod(config.image_shape)
@@ -118,6 +123,6 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
       lambda: sample(model, variables, key, batch, batch_size=batch), calls)
   plain_pass = time_calls(
       lambda: sampling_reference.draw_value(
-          model, variables, keys, images, known, 1.0, values // 2),
+          model, variables, keys, (images,), (known,), 1.0, values // 2),
       calls)
   return Comparison(cached, plain_pass, values)

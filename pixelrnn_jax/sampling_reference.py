@@ -5,12 +5,14 @@ sampler to it, and `experiments/benchmark_sampling.py` compares their speed.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax.sampling import draw
+from pixelrnn_jax import ops
+from pixelrnn_jax.sampling import draw, first_indices
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -32,28 +34,50 @@ def complete(
   Returns:
     Of the images' dtype, [B, H, W, C].
   """
-  height, width, channels = model.config.image_shape
-  images = jnp.where(known[..., None], images, 0)
+  factors = model.config.multi_scale
+  scales = ops.pyramid(jnp.where(known[..., None], images, 0), factors)
+  known = ops.pyramid(known, factors)
+  for scale, shape in enumerate(model.config.scale_shapes()):
 
-  def one_value(index, images):
-    return draw_value(model, variables, keys, images, known, temperature, index)
+    def one_value(index, scales, scale=scale):
+      return draw_value(
+          model, variables, keys, scales, known, temperature, index, scale)
 
-  return jax.lax.fori_loop(0, height * width * channels, one_value, images)
+    scales = jax.lax.fori_loop(0, math.prod(shape), one_value, scales)
+  return scales[-1]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 7))
 def draw_value(
-    model: nn.Module, variables, keys: jax.Array, images: jax.Array,
-    known: jax.Array, temperature: float, index: jax.Array,
-) -> jax.Array:
+    model: nn.Module, variables, keys: jax.Array, scales: tuple[jax.Array, ...],
+    known: tuple[jax.Array, ...], temperature: float, index: jax.Array,
+    scale: int = 0,
+) -> tuple[jax.Array, ...]:
   """One pass: draws value `index` = (row W + column) C + channel of all images.
 
-  Args and result: see `complete`.
+  Args:
+    scales: images of each scale, the coarsest first; (images,) of a single one.
+    known: of each scale.
+    index: of the value in its scale.
+    scale: which one is drawn.
+    The others: see `complete`.
+
+  Returns:
+    The scales with the value.
   """
-  _, width, channels = model.config.image_shape
+  shapes = model.config.scale_shapes()
+  _, width, channels = shapes[scale]
   row, rest = index // (width * channels), index % (width * channels)
   column, channel = rest // channels, rest % channels
-  logits = model.apply(variables, images)[:, row, column, channel]
-  value = draw(logits, keys, index, temperature).astype(images.dtype)
+  *smaller, images = scales
+  if smaller:
+    logits = model.apply(variables, images, smaller)[scale]
+  else:
+    logits = model.apply(variables, images)
+  images, known = scales[scale], known[scale]
+  number = first_indices(shapes)[scale] + index
+  value = draw(logits[:, row, column, channel], keys, number, temperature)
+  value = value.astype(images.dtype)
   value = jnp.where(known[:, row, column], images[:, row, column, channel], value)
-  return images.at[:, row, column, channel].set(value)
+  images = images.at[:, row, column, channel].set(value)
+  return (*scales[:scale], images, *scales[scale + 1 :])

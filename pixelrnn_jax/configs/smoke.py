@@ -8,7 +8,7 @@ from pixelrnn_jax.config import Config, DataConfig
 def smoke(config: Config) -> Config:
   """Shrinks `config` and puts it on data that the package has.
 
-  The kind, the connections, levels and channels stay; RGB images become 8x8
+  The kind, the connections, scales, levels and channels stay; RGB images become 8x8
   drawings of coloured digits. The figures it prints mean nothing.
   """
   height, width, channels = config.model.image_shape

@@ -10,7 +10,7 @@ from jax import lax
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.layer import Layer, Pixel
+from pixelrnn_jax.models.layer import Layer, Pixel, add
 from pixelrnn_jax.models.parameters import Init, recurrence
 
 DIRECTIONS = 2
@@ -36,15 +36,19 @@ class Above(NamedTuple):
 class DiagonalBiLSTMLayer(Layer):
   """Along the diagonals from both top corners; see `ops.diagonal_scan`.
 
-      gates      = K_is x                   1x1, mask B, 2h to 4h a direction
+      gates      = K_is x (+ biases)        1x1, mask B, 2h to 4h a direction
       f(x)[r, c] = left_to_right[r, c] + right_to_left[r - 1, c]
 
   The right-to-left states are those of the mirrored map, mirrored back; they are
-  used one row lower, so that no pixel sees those to its right in its own row.
+  used one row lower, so that no pixel sees those to its right in its own row. Each
+  direction has its own biases, where it has its own gates: at the pixel of x that
+  they are of.
 
   Value by value, the left-to-right direction goes along with the pixels; the
   other one runs over a whole row when the row is complete.
   """
+
+  conditioned = "input_to_state"
 
   @functools.cached_property
   def masks(self) -> dict[str, np.ndarray]:
@@ -70,11 +74,14 @@ class DiagonalBiLSTMLayer(Layer):
       return 1
     return max(n for n in range(1, wanted + 1) if batch % n == 0)
 
-  def features(self, params: dict, x: jax.Array) -> jax.Array:
+  def features(
+      self, params: dict, x: jax.Array, biases: jax.Array | None
+  ) -> jax.Array:
     images = self.images_per_strip(x.shape[2])
     width = x.shape[1] if images > 1 else None
-    x = ops.to_strips(x, images)
-    gates = self.dense(params, "input_to_state", x)
+    if biases is not None:
+      biases = ops.to_strips(biases, images)
+    gates = add(self.dense(params, "input_to_state", ops.to_strips(x, images)), biases)
     left, right = jnp.split(gates, DIRECTIONS, axis=-1)
     skewed = jnp.stack([ops.skew(left), ops.skew(right[:, ::-1])], axis=1)
     states = ops.diagonal_scan(
@@ -102,11 +109,11 @@ class DiagonalBiLSTMLayer(Layer):
     left, right = (jnp.broadcast_to(x, shape) for x in initial)
     return Above(left, right, jnp.zeros(shape, self.config.dtype))
 
-  def row(self, params: dict, state: Above) -> tuple[jax.Array, jax.Array]:
+  def row(self, params, state: Above, biases) -> tuple[jax.Array, jax.Array]:
     kernel = params["state_to_state"]["kernel"][0, 0]
-    bias = jnp.split(params["input_to_state"]["bias"], DIRECTIONS)[0]
-    gates = ops.product(state.left, kernel.astype(state.left.dtype)) + bias
-    return gates, state.output
+    bias = add(params["input_to_state"]["bias"], biases)
+    gates = ops.product(state.left, kernel.astype(state.left.dtype))
+    return gates + jnp.split(bias, DIRECTIONS, axis=-1)[0], state.output
 
   def start_row(self, params: dict, batch: int) -> ops.State:
     return self.edge(params, 0, batch)
@@ -136,9 +143,9 @@ class DiagonalBiLSTMLayer(Layer):
   def next_pixel(self, left: ops.State, pixel: Pixel) -> ops.State:
     return ops.State(pixel["hidden"], pixel["cell"])
 
-  def next_row(self, params: dict, state: Above, row: Pixel) -> Above:
+  def next_row(self, params, state: Above, row: Pixel, biases) -> Above:
     """Runs the right-to-left direction over the finished row."""
-    gates = self.dense(params, "input_to_state", row["x"])
+    gates = add(self.dense(params, "input_to_state", row["x"]), biases)
     gates = jnp.split(gates, DIRECTIONS, axis=-1)[1][::-1]
     above, before = params["state_to_state"]["kernel"][1].astype(gates.dtype)
     gates = gates + ops.product(state.right, above)

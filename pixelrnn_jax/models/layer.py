@@ -7,17 +7,24 @@ the head:
     y    = W_up f(x) (+ x with residual connections)
     skip = W_skip f(x)
 
+In a conditional network (paper, section 3.6) f also takes the map s that is made of
+the smaller image: a 1x1 convolution without a mask, as all of s is known beforehand,
+gives each layer its biases, W_cond s, which are added to the map that its recurrence
+starts from, or to what goes into the PixelCNN's last ReLU.
+
 Every layer runs in two ways on the same parameters:
 
 - over a whole image (`__call__`), for training and evaluation;
-- value by value, for sampling, completion and coding. A row begins with `row`,
-  what it takes from the rows above, for all its pixels at once. `value` then
+- value by value, for sampling, completion and coding. A row begins with its
+  biases and `row`, what it takes from the rows above, for all its pixels at once,
+  so that the biases are computed once an image and never all kept. `value` then
   computes the features of one channel's group at one pixel, given those of the
   channels before it. `next_pixel` and `next_row` keep what will be needed.
 
-Shapes: H height, W width, B batch, C channels, F features, p = K // 2. Whole
-maps are [H, W, B, F]. In the second way a pixel's features are [B, F], and F
-grows by a channel's group at a time (`Pixel`).
+Shapes: H height, W width, B batch, C channels, F features, p = K // 2, c = h the
+features of s, G those of the biases: 4h in the Row LSTM, 8h in the Diagonal BiLSTM
+(both directions), h in the PixelCNN. Whole maps are [H, W, B, F]. In the second way
+a pixel's features are [B, F], and F grows by a channel's group at a time (`Pixel`).
 """
 
 import abc
@@ -31,7 +38,7 @@ import numpy as np
 from pixelrnn_jax import ops
 from pixelrnn_jax.config import ModelConfig
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.parameters import Init, masked_layer
+from pixelrnn_jax.models.parameters import Init, conditioning, masked_layer
 
 # The features of one pixel that are known so far, by name: [B, up to F].
 Pixel = dict[str, jax.Array]
@@ -41,10 +48,16 @@ class Layer(abc.ABC):
   """The connections around f(x), and the two ways to run it.
 
   Subclasses define `masks`, `features` and the value-by-value functions.
+
+  Attributes:
+    conditioned: the name of the convolution that the biases are added to.
   """
 
-  def __init__(self, config: ModelConfig):
+  conditioned: str
+
+  def __init__(self, config: ModelConfig, conditional: bool = False):
     self.config = config
+    self.conditional = conditional
     self.channels = config.image_shape[2]
     self.width = config.image_shape[1]
     self.hidden = config.hidden
@@ -71,7 +84,17 @@ class Layer(abc.ABC):
 
   def inits(self) -> dict[str, Init]:
     """Initialisers of one layer's parameters, by name."""
-    return {name: masked_layer(mask) for name, mask in self.masks.items()}
+    inits = {name: masked_layer(mask) for name, mask in self.masks.items()}
+    if self.conditional:
+      outputs = self.masks[self.conditioned].shape[-1]
+      inits["condition"] = conditioning(self.hidden, outputs)
+    return inits
+
+  def biases(self, params: dict, condition: jax.Array | None) -> jax.Array | None:
+    """W_cond s, a map [..., c] to [..., G]; None where there is none."""
+    if condition is None:
+      return None
+    return condition @ params["condition"]["kernel"].astype(condition.dtype)
 
   def dense(self, params: dict, name: str, x: jax.Array) -> jax.Array:
     """The 1x1 convolution of that name."""
@@ -80,12 +103,25 @@ class Layer(abc.ABC):
   # Over a whole image.
 
   @abc.abstractmethod
-  def features(self, params: dict, x: jax.Array) -> jax.Array:
-    """f(x): [H, W, B, 2h] to [H, W, B, h]."""
+  def features(
+      self, params: dict, x: jax.Array, biases: jax.Array | None
+  ) -> jax.Array:
+    """f(x): [H, W, B, 2h] and biases [H, W, B, G] or None to [H, W, B, h]."""
 
-  def __call__(self, params: dict, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """(y, skip) of a whole map [H, W, B, 2h]; skip is None without skips."""
-    features = self.features(params, x)
+  def __call__(
+      self, params: dict, x: jax.Array, condition: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """(y, skip) of a whole map.
+
+    Args:
+      params: of the layer.
+      x: [H, W, B, 2h].
+      condition: the map s, [H, W, B, c], in a conditional network.
+
+    Returns:
+      y [H, W, B, 2h] and the skip of the same shape, None without skips.
+    """
+    features = self.features(params, x, self.biases(params, condition))
     y = self.dense(params, "up", features)
     if self.config.residual:
       y = y + x
@@ -112,8 +148,14 @@ class Layer(abc.ABC):
     """What the first row takes from above: the state before an image."""
 
   @abc.abstractmethod
-  def row(self, params: dict, state: Any) -> Any:
-    """What the pixels of a row take from the rows above, arrays [W, ...]."""
+  def row(self, params: dict, state: Any, biases: jax.Array | None) -> Any:
+    """What the pixels of a row take from the rows above, arrays [W, ...].
+
+    Args:
+      params: of the layer.
+      state: from `start` or `next_row`.
+      biases: of this row, [W, B, G], or None.
+    """
 
   @abc.abstractmethod
   def start_row(self, params: dict, batch: int) -> Any:
@@ -161,8 +203,20 @@ class Layer(abc.ABC):
     """What the pixel to the right takes from its left."""
 
   @abc.abstractmethod
-  def next_row(self, params: dict, state: Any, row: Pixel) -> Any:
-    """What the row below takes from above, given this row's pixels [W, B, F]."""
+  def next_row(
+      self, params: dict, state: Any, row: Pixel, biases: jax.Array | None
+  ) -> Any:
+    """What the row below takes from above.
+
+    Args:
+      params, state, biases: see `row`.
+      row: this row's pixels, [W, B, F].
+    """
+
+
+def add(x: jax.Array, biases: jax.Array | None) -> jax.Array:
+  """x + biases, x where there are none; of the wider dtype."""
+  return x if biases is None else x + biases
 
 
 def _append(pixel: Pixel, more: Pixel) -> Pixel:

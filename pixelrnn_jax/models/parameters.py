@@ -31,6 +31,34 @@ def masked_layer(mask: np.ndarray) -> Init:
   return init
 
 
+def upsampling(factor: int, features: int, outputs: int) -> Init:
+  """A transposed convolution: kernel [f, f, F, G], bias [G].
+
+  The kernel is normal with variance 1 / F, as an output sees one position; the
+  bias is zero.
+  """
+
+  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
+    kernel = jax.random.normal(key, (factor, factor, features, outputs), dtype)
+    scale = jnp.asarray(features ** -0.5, dtype)
+    return {"kernel": kernel * scale, "bias": jnp.zeros(outputs, dtype)}
+
+  return init
+
+
+def conditioning(features: int, outputs: int) -> Init:
+  """The 1x1 convolution of a layer's biases: kernel [F, G], with variance 1 / F.
+
+  It has no bias: that would be the one of the map that it is added to.
+  """
+
+  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
+    kernel = jax.random.normal(key, (features, outputs), dtype)
+    return {"kernel": kernel * jnp.asarray(features ** -0.5, dtype)}
+
+  return init
+
+
 def recurrence(kernel_shape: tuple[int, ...], directions: tuple[int, ...]) -> Init:
   """An LSTM's state-to-state kernel and its learned initial states.
 
@@ -53,17 +81,24 @@ def recurrence(kernel_shape: tuple[int, ...], directions: tuple[int, ...]) -> In
   return init
 
 
+def together(inits: dict[str, Init]):
+  """Initialises layers of several names, each with a key of its own."""
+
+  def init(key: jax.Array, dtype: jnp.dtype):
+    keys = jax.random.split(key, len(inits))
+    return {
+        name: init(k, dtype)
+        for (name, init), k in zip(sorted(inits.items()), keys, strict=True)
+    }
+
+  return init
+
+
 def stacked(inits: dict[str, Init], layers: int):
   """Initialises `layers` copies of a layer, stacked on a leading axis."""
 
   def init(key: jax.Array, dtype: jnp.dtype):
-    def one(key):
-      keys = jax.random.split(key, len(inits))
-      return {
-          name: init(k, dtype)
-          for (name, init), k in zip(sorted(inits.items()), keys, strict=True)
-      }
-
-    return jax.vmap(one)(jax.random.split(key, layers))
+    one = together(inits)
+    return jax.vmap(lambda k: one(k, dtype))(jax.random.split(key, layers))
 
   return init

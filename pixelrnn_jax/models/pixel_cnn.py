@@ -8,18 +8,21 @@ import numpy as np
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.layer import Layer, Pixel
+from pixelrnn_jax.models.layer import Layer, Pixel, add
 
 
 class PixelCNNLayer(Layer):
   """A residual block of convolutions.
 
       d(x) = ReLU(W_down ReLU(x))           1x1, 2h to h
-      f(x) = ReLU(K_conv * d(x))            K x K, h to h
+      f(x) = ReLU(K_conv * d(x) (+ biases)) K x K, h to h
 
-  both with mask B. Value by value, the rows of d above that the kernel reaches
-  and the p positions to the left are kept.
+  both with mask B. K_conv stands for the LSTMs' input-to-state convolution, so that
+  is where the biases go, which the paper leaves open. Value by value, the rows of d
+  above that the kernel reaches and the p positions to the left are kept.
   """
+
+  conditioned = "conv"
 
   @functools.cached_property
   def masks(self) -> dict[str, np.ndarray]:
@@ -33,10 +36,12 @@ class PixelCNNLayer(Layer):
   def reach(self) -> int:
     return self.config.kernel_size // 2
 
-  def features(self, params: dict, x: jax.Array) -> jax.Array:
+  def features(
+      self, params: dict, x: jax.Array, biases: jax.Array | None
+  ) -> jax.Array:
     y = jax.nn.relu(self.dense(params, "down", jax.nn.relu(x)))
     y = ops.masked_conv2d(y, **params["conv"], mask=self.masks["conv"])
-    return jax.nn.relu(y)
+    return jax.nn.relu(add(y, biases))
 
   def channel_params(self, params: dict, channel: int) -> dict:
     conv = params["conv"]["kernel"] * self.masks["conv"]
@@ -56,8 +61,9 @@ class PixelCNNLayer(Layer):
     shape = (self.reach, self.width, batch, self.hidden)
     return jnp.zeros(shape, self.config.dtype)
 
-  def row(self, params: dict, state: jax.Array) -> jax.Array:
-    return ops.rows_above(state, **params["conv"], mask=self.masks["conv"])
+  def row(self, params: dict, state: jax.Array, biases) -> jax.Array:
+    above = ops.rows_above(state, **params["conv"], mask=self.masks["conv"])
+    return add(above, biases)
 
   def start_row(self, params: dict, batch: int) -> jax.Array:
     del params
@@ -74,5 +80,5 @@ class PixelCNNLayer(Layer):
   def next_pixel(self, left: jax.Array, pixel: Pixel) -> jax.Array:
     return jnp.concatenate([left, pixel["down"]], -1)[:, self.hidden :]
 
-  def next_row(self, params: dict, state: jax.Array, row: Pixel) -> jax.Array:
+  def next_row(self, params, state: jax.Array, row: Pixel, biases) -> jax.Array:
     return jnp.concatenate([state, row["down"][None]])[1:]

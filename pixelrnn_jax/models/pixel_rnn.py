@@ -1,13 +1,15 @@
-"""The network around the layers (paper, section 3.6 and Table 1).
+"""The network around the layers (paper, section 4 and Table 1).
 
     7x7 convolution, mask A -> L layers of one kind over a trunk of 2h features
     -> 2 x (ReLU, 1x1 convolution, mask B) -> ReLU, 1x1 to the logits, mask B
+
+The same network, conditional on a smaller image (section 3.6), is one scale of a
+multi-scale model.
 
 Shapes: B batch, H height, W width, C channels, F features. Inside the network
 maps are [H, W, B, F].
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +27,10 @@ from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
 from pixelrnn_jax.models.head import Head
 from pixelrnn_jax.models.layer import Layer
-from pixelrnn_jax.models.parameters import masked_layer, stacked
+from pixelrnn_jax.models.parameters import masked_layer, stacked, together
 from pixelrnn_jax.models.pixel_cnn import PixelCNNLayer
 from pixelrnn_jax.models.row_lstm import RowLSTMLayer
+from pixelrnn_jax.models.upsampler import Upsampler
 
 LAYERS = {
     "pixel_cnn": PixelCNNLayer,
@@ -39,6 +42,15 @@ LAYERS = {
 Choose = Callable[[jax.Array, jax.Array, jax.Array, int], tuple[jax.Array, Any]]
 
 
+def check_images(images: jax.Array, image_shape: tuple[int, int, int]) -> None:
+  """Raises InputError unless images are [B, H, W, C] of that shape."""
+  if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or len(images) < 1:
+    raise InputError(
+        f"Images of shape {images.shape}: this model takes [B, H, W, C] ="
+        f" [B, {', '.join(map(str, image_shape))}], with B at least 1."
+    )
+
+
 class PixelRNN(nn.Module):
   """PixelCNN, Row LSTM or Diagonal BiLSTM over a whole image.
 
@@ -46,12 +58,17 @@ class PixelRNN(nn.Module):
     first: kernel [7, 7, C, 2h], bias.
     layers: the layers' parameters, each with a leading axis of L.
     head_0, head_1, head_2: the two output layers and the logits.
+    upsampler: the layers of the upsampling network, where there is one.
 
   Attributes:
-    config: the model's configuration; see `build_model`.
+    config: the model's configuration, of this scale alone; see `build_model`.
+    factor: how many times larger the images are than those that they are
+      conditional on; 1 for an unconditional network. The methods of a conditional
+      one take the smaller images too.
   """
 
   config: ModelConfig
+  factor: int = 1
 
   def setup(self):
     config = self.config
@@ -59,6 +76,9 @@ class PixelRNN(nn.Module):
     self.first = self.param("first", masked_layer(self.first_mask), dtype)
     inits = stacked(self.layer.inits(), config.layers)
     self.layers = self.param("layers", inits, dtype)
+    if self.conditional:
+      self.upsampler_params = self.param(
+          "upsampler", together(self.upsampler.inits()), dtype)
     self.head_params = [
         self.param(f"head_{i}", masked_layer(mask), dtype)
         for i, mask in enumerate(self.head.masks)
@@ -67,7 +87,17 @@ class PixelRNN(nn.Module):
   @functools.cached_property
   def layer(self) -> Layer:
     """The kind's layer: its masks, its initialisers and the two ways to run it."""
-    return LAYERS[self.config.kind](self.config)
+    return LAYERS[self.config.kind](self.config, self.conditional)
+
+  @property
+  def conditional(self) -> bool:
+    """Whether it is conditional on smaller images."""
+    return self.factor > 1
+
+  @functools.cached_property
+  def upsampler(self) -> Upsampler:
+    """The upsampling network of a conditional one."""
+    return Upsampler(self.config, self.factor)
 
   @functools.cached_property
   def first_mask(self) -> np.ndarray:
@@ -80,12 +110,14 @@ class PixelRNN(nn.Module):
     """The output layers."""
     return Head(self.config)
 
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(self, images: jax.Array, small: jax.Array | None = None) -> jax.Array:
     """Logits of every value given all values before it.
 
     Args:
       images: [B, H, W, C], raw values 0 .. levels - 1. Any dtype; real values
         are taken as they are, so that gradients with respect to them exist.
+      small: [B, H / f, W / f, C], likewise: what a conditional network is
+        conditional on, f its factor.
 
     Returns:
       [B, H, W, C, levels], float32 (float64 for that dtype). For two levels
@@ -95,10 +127,12 @@ class PixelRNN(nn.Module):
     Raises:
       InputError: the images are not of the model's shape.
     """
-    x = self.head.logits(self.head_params, self.trunk(images))
+    x = self.head.logits(self.head_params, self.trunk(images, small))
     return jnp.transpose(x, (2, 0, 1, 3, 4))
 
-  def total_nats(self, images: jax.Array) -> jax.Array:
+  def total_nats(
+      self, images: jax.Array, small: jax.Array | None = None
+  ) -> jax.Array:
     """-sum log p(x) over a batch of images, without ever holding all logits.
 
     Args and errors: see `__call__`; the values must be integers.
@@ -106,30 +140,49 @@ class PixelRNN(nn.Module):
     Returns:
       A scalar, nats, float32 (float64 for that dtype).
     """
-    x = self.trunk(images)
+    x = self.trunk(images, small)
     values = jnp.transpose(images, (1, 2, 0, 3))
     return self.head.total_nats(self.head_params, x, values)
 
-  def trunk(self, images: jax.Array) -> jax.Array:
+  def trunk(self, images: jax.Array, small: jax.Array | None = None) -> jax.Array:
     """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
     config = self.config
-    shape = tuple(config.image_shape)
-    if images.ndim != 4 or images.shape[1:] != shape or images.shape[0] < 1:
-      raise InputError(
-          f"Images of shape {images.shape}: this model takes [B, H, W, C] ="
-          f" [B, {', '.join(map(str, shape))}], with B at least 1."
-      )
+    check_images(images, config.image_shape)
+    condition = self.condition(small, len(images))
     x = self.embed(jnp.transpose(images, (1, 2, 0, 3)))
     layer = jax.checkpoint(self.layer) if config.rematerialize else self.layer
 
     def one_layer(carry, params):
       x, skips = carry
-      x, skip = layer(params, x)
+      x, skip = layer(params, x, condition)
       return (x, skips + skip if config.skip else None), None
 
     start = (x, jnp.zeros_like(x) if config.skip else None)
     (x, skips), _ = lax.scan(one_layer, start, self.layers)
     return x + skips if config.skip else x
+
+  def condition(self, small: jax.Array | None, batch: int) -> jax.Array | None:
+    """The map that the layers are conditional on, [H, W, B, c].
+
+    Args:
+      small: [B, H / f, W / f, C], or None for an unconditional network.
+      batch: B.
+
+    Raises:
+      InputError: images of another shape, or none where they are needed.
+    """
+    if not self.conditional:
+      return None
+    height, width, channels = self.config.image_shape
+    shape = (batch, height // self.factor, width // self.factor, channels)
+    if small is None or small.shape != shape:
+      given = "None" if small is None else f"Images of shape {small.shape}"
+      raise InputError(
+          f"{given} as the smaller scale: this network needs [B, H / {self.factor},"
+          f" W / {self.factor}, C] = {list(shape)}."
+      )
+    small = jnp.transpose(small, (1, 2, 0, 3))
+    return self.upsampler(self.upsampler_params, self.scale(small))
 
   def embed(self, x: jax.Array) -> jax.Array:
     """Values through the first layer: [H, W, B, C] to [H, W, B, 2h]."""
@@ -140,7 +193,7 @@ class PixelRNN(nn.Module):
     x = values.astype(jnp.promote_types(self.config.dtype, jnp.float32))
     return ((2.0 / (self.config.levels - 1)) * x - 1.0).astype(self.config.dtype)
 
-  def by_value(self, choose: Choose, batch: int):
+  def by_value(self, choose: Choose, batch: int, small: jax.Array | None = None):
     """Runs the network value by value, in raster order and R, G, B.
 
     Each layer computes only what is new at a pixel and channel, so that the
@@ -152,6 +205,7 @@ class PixelRNN(nn.Module):
         images there, int [B], and whatever is to be collected. It may draw them,
         look them up, or decode them.
       batch: B.
+      small: see `__call__`.
 
     Returns:
       The values, uint8 [B, H, W, C], and what `choose` gave to be collected, a
@@ -160,6 +214,7 @@ class PixelRNN(nn.Module):
     config, layer = self.config, self.layer
     height, width, channels = config.image_shape
     reach = config.first_kernel_size // 2
+    condition = self.condition(small, batch)
     channel_params = [layer.channel_params(self.layers, c) for c in range(channels)]
     first_params = [self.first_own_row(c) for c in range(channels)]
     head_params = [
@@ -191,11 +246,13 @@ class PixelRNN(nn.Module):
       values = jnp.stack(values, axis=-1)
       return (seen[:, channels:], lefts), (pixels, values, collected)
 
-    def one_row(carry, row):
+    def one_row(carry, xs):
       values_above, states = carry
+      row, condition = xs
       first_above = ops.rows_above(
           values_above, **self.first, mask=self.first_mask)
-      above = jax.vmap(layer.row, out_axes=1)(self.layers, states)
+      biases = jax.vmap(layer.biases, in_axes=(0, None))(self.layers, condition)
+      above = jax.vmap(layer.row, out_axes=1)(self.layers, states, biases)
       start = (
           jnp.zeros((batch, reach * channels), config.dtype),
           jax.vmap(lambda params: layer.start_row(params, batch))(self.layers),
@@ -203,8 +260,8 @@ class PixelRNN(nn.Module):
       rows = jnp.full(width, row)
       _, (pixels, values, collected) = lax.scan(
           one_pixel, start, (rows, jnp.arange(width), first_above, above))
-      states = jax.vmap(layer.next_row, in_axes=(0, 0, 1))(
-          self.layers, states, pixels)
+      states = jax.vmap(layer.next_row, in_axes=(0, 0, 1, 0))(
+          self.layers, states, pixels, biases)
       values_above = jnp.concatenate([values_above, self.scale(values)[None]])[1:]
       return (values_above, states), (values, collected)
 
@@ -212,7 +269,8 @@ class PixelRNN(nn.Module):
         jnp.zeros((reach, width, batch, channels), config.dtype),
         jax.vmap(lambda params: layer.start(params, batch))(self.layers),
     )
-    _, (values, collected) = lax.scan(one_row, start, jnp.arange(height))
+    _, (values, collected) = lax.scan(
+        one_row, start, (jnp.arange(height), condition))
     return jnp.transpose(values, (2, 0, 1, 3)), collected
 
   def first_own_row(self, channel: int) -> jax.Array:
@@ -226,28 +284,3 @@ class PixelRNN(nn.Module):
     row = row[: reach + 1].reshape((reach + 1) * channels, row.shape[-1])
     row = row[: reach * channels + channel].astype(self.config.dtype)
     return groups.own(row, channel, channels)
-
-
-def build_model(config: ModelConfig) -> PixelRNN:
-  """The model of a configuration.
-
-  Args:
-    config: kind, image shape and sizes.
-
-  Returns:
-    A `flax.linen.Module`: `model.init(key, images)` makes the variables,
-    `model.apply(variables, images)` the logits, see `PixelRNN.__call__`.
-
-  Raises:
-    InputError: (a ValueError) the sizes make no model, or float64 is asked for
-      while JAX's 64-bit types are off.
-  """
-  config.validate()
-  if config.dtype == "float64" and not jax.config.jax_enable_x64:
-    raise InputError(
-        "model.dtype='float64' needs JAX's 64-bit types: set the environment"
-        " variable JAX_ENABLE_X64=1 or call"
-        " jax.config.update('jax_enable_x64', True)."
-    )
-  shape = tuple(config.image_shape)
-  return PixelRNN(dataclasses.replace(config, image_shape=shape))

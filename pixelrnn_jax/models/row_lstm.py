@@ -8,19 +8,21 @@ import numpy as np
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.layer import Layer, Pixel
+from pixelrnn_jax.models.layer import Layer, Pixel, add
 from pixelrnn_jax.models.parameters import Init, recurrence
 
 
 class RowLSTMLayer(Layer):
   """A row at a time, top to bottom; see `ops.row_scan`.
 
-      gates = K_is * x                      K x 1, mask B, 2h to 4h
+      gates = K_is * x (+ biases)           K x 1, mask B, 2h to 4h
       f(x)  = LSTM over rows (gates)        state-to-state K x 1, no mask
 
   Value by value, the states of the row above give their part for a whole row at
   once; in the row, the p inputs to the left are kept.
   """
+
+  conditioned = "input_to_state"
 
   @functools.cached_property
   def masks(self) -> dict[str, np.ndarray]:
@@ -36,11 +38,13 @@ class RowLSTMLayer(Layer):
     shape = (self.config.kernel_size, self.hidden, ops.GATES * self.hidden)
     return super().inits() | {"state_to_state": recurrence(shape, ())}
 
-  def features(self, params: dict, x: jax.Array) -> jax.Array:
+  def features(
+      self, params: dict, x: jax.Array, biases: jax.Array | None
+  ) -> jax.Array:
     gates = ops.masked_conv1d(
         x, **params["input_to_state"], mask=self.masks["input_to_state"])
     return ops.row_scan(
-        gates, **params["state_to_state"],
+        add(gates, biases), **params["state_to_state"],
         implementation=self.config.implementation, unroll=self.config.unroll)
 
   def channel_params(self, params: dict, channel: int) -> dict:
@@ -61,10 +65,10 @@ class RowLSTMLayer(Layer):
         jnp.broadcast_to(initial["hidden"], shape).astype(self.config.dtype),
         jnp.broadcast_to(initial["cell"], shape).astype(wide))
 
-  def row(self, params: dict, state: ops.State) -> tuple[jax.Array, jax.Array]:
+  def row(self, params, state: ops.State, biases) -> tuple[jax.Array, jax.Array]:
     gates = ops.row_state_to_state(
         state.hidden, params["state_to_state"]["kernel"])
-    return gates + params["input_to_state"]["bias"], state.cell
+    return add(gates + params["input_to_state"]["bias"], biases), state.cell
 
   def start_row(self, params: dict, batch: int) -> jax.Array:
     del params
@@ -81,5 +85,5 @@ class RowLSTMLayer(Layer):
   def next_pixel(self, left: jax.Array, pixel: Pixel) -> jax.Array:
     return jnp.concatenate([left, pixel["x"]], -1)[:, self.trunk :]
 
-  def next_row(self, params: dict, state: ops.State, row: Pixel) -> ops.State:
+  def next_row(self, params, state: ops.State, row: Pixel, biases) -> ops.State:
     return ops.State(row["features"], row["cell"])

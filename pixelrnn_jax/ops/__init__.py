@@ -22,6 +22,7 @@ from pixelrnn_jax.ops.lstm import (
 from pixelrnn_jax.ops.masks import channel_groups, conv_mask, group_slices
 from pixelrnn_jax.ops.row_scan import row_scan, row_state_to_state
 from pixelrnn_jax.ops.skew import from_strips, skew, to_strips, unskew
+from pixelrnn_jax.ops.upsampling import conv2d, pyramid, subsample, transposed_conv2d
 
 __all__ = [
     "GATES",
@@ -29,6 +30,7 @@ __all__ = [
     "State",
     "categorical_log_probs",
     "channel_groups",
+    "conv2d",
     "conv_mask",
     "diagonal_scan",
     "from_strips",
@@ -39,10 +41,13 @@ __all__ = [
     "masked_conv2d",
     "masked_dense",
     "product",
+    "pyramid",
     "row_scan",
     "row_state_to_state",
     "rows_above",
     "skew",
+    "subsample",
     "to_strips",
+    "transposed_conv2d",
     "unskew",
 ]

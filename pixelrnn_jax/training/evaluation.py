@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pixelrnn_jax import data
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.config import Config, ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.training import files, parallel
 from pixelrnn_jax.training.restore import load_run
 
@@ -34,6 +34,10 @@ class Evaluation:
     bits_per_dim: the same mean, in bits per value of the image.
     bits_standard_error: its standard error.
     images: how many.
+    bound: what the figures bound, for a multi-scale model, whose figures are of all
+      scales together; "" if they are exact.
+    scales: of a multi-scale model the figures of each scale by size, given the scale
+      before it, the coarsest first, in bits per value of that scale.
   """
 
   nats_per_image: float
@@ -41,12 +45,29 @@ class Evaluation:
   bits_per_dim: float
   bits_standard_error: float
   images: int
+  bound: str = ""
+  scales: dict[str, "Evaluation"] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
-    return (
-        f"{self.nats_per_image:.3f} +/- {self.nats_standard_error:.3f} nats/image,"
-        f" {self.bits_per_dim:.4f} +/- {self.bits_standard_error:.4f} bits/dim"
+    sign = "<= " if self.bound else ""
+    text = (
+        f"{sign}{self.nats_per_image:.3f} +/- {self.nats_standard_error:.3f}"
+        f" nats/image, {sign}{self.bits_per_dim:.4f} +/-"
+        f" {self.bits_standard_error:.4f} bits/dim"
     )
+    if self.bound:
+      text += f" [{self.bound}"
+      text += "".join(f"; {size}: {of}" for size, of in self.scales.items()) + "]"
+    return text
+
+  def record(self) -> dict:
+    """The fields for JSON; `bound` and `scales` of a multi-scale model only."""
+    fields = dict(vars(self))
+    if self.scales:
+      fields["scales"] = {size: of.record() for size, of in self.scales.items()}
+    else:
+      del fields["bound"], fields["scales"]
+    return fields
 
 
 def evaluate(
@@ -89,7 +110,21 @@ def evaluate(
       return None
   results = jax.device_get(results)
   nats = np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
-  return summarize(nats, config.model.image_shape)
+  return summarize_scales(nats, config.model)
+
+
+def summarize_scales(nats: np.ndarray, config: ModelConfig) -> Evaluation:
+  """The figures of the [N, S] negative log-likelihoods of a model's scales.
+
+  Errors: see `summarize`.
+  """
+  total = summarize(nats.sum(axis=1), config.image_shape)
+  if config.multi_scale:
+    total.bound = bound_note(config)
+    total.scales = {
+        scale_name(config, s): summarize(nats[:, s], shape)
+        for s, shape in enumerate(config.scale_shapes())}
+  return total
 
 
 def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation:
@@ -170,7 +205,7 @@ def report(
     What was written: the figures and what they are of.
   """
   record = {
-      **dataclasses.asdict(evaluation),
+      **evaluation.record(),
       "split": split,
       "data": description,
       "config": config.name,

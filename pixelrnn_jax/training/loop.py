@@ -21,7 +21,7 @@ from pixelrnn_jax import data
 from pixelrnn_jax.config import Config, changed_fields, to_json
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.images import save_grid
-from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import sample
 from pixelrnn_jax.training import files, parallel
@@ -35,7 +35,13 @@ from pixelrnn_jax.training.evaluation import (
 from pixelrnn_jax.training.metrics import MetricsWriter
 from pixelrnn_jax.training.restore import read_config
 from pixelrnn_jax.training.signals import StopSignals
-from pixelrnn_jax.training.state import init_state, make_optimizer, make_schedule
+from pixelrnn_jax.training.state import (
+  init_state,
+  make_optimizer,
+  make_schedule,
+  trained_scales,
+  updates_taken,
+)
 
 
 def train(config: Config, workdir: str) -> None:
@@ -48,8 +54,9 @@ def train(config: Config, workdir: str) -> None:
   Args:
     config: the experiment.
     workdir: made if it is not there. If it holds a run, that run's config must
-      be this one, but for more `train.steps` and the fields that alter no
-      parameter.
+      be this one, but for more `train.steps`, another `train.scale` and the fields
+      that alter no parameter. The run goes on from where it is; scales that were
+      trained one after another are one model.
 
   Raises:
     InputError: the config, the devices, the data or the work directory do not
@@ -71,7 +78,8 @@ def train(config: Config, workdir: str) -> None:
     if run.step < config.train.steps:
       run.train()
     else:
-      run.say(f"{workdir} is complete: {run.step} steps.")
+      run.say(
+          f"{workdir} is complete: {run.step} steps. More train.steps would go on.")
   finally:
     run.iterator.close()
   run.finish()
@@ -100,7 +108,8 @@ def check_workdir(config: Config, workdir: str) -> None:
     raise InputError(
         f"--workdir={workdir} belongs to another config: {'; '.join(changes)}."
         " Use another --workdir for this config, or the old values to go on."
-        " train.steps may grow, and fields that alter no parameter may change."
+        " train.steps may grow, and train.scale and fields that alter no parameter may"
+        " change."
     )
 
 
@@ -111,7 +120,8 @@ class _Run:
     self.config, self.workdir, self.sources = config, workdir, sources
     self.model = build_model(config.model)
     self.optimizer = make_optimizer(config.optimizer)
-    self.train_step = parallel.make_train_step(self.model, self.optimizer)
+    self.train_step = parallel.make_train_step(
+        self.model, self.optimizer, scale=config.train.scale)
     self.eval_step = parallel.make_eval_step(self.model)
     self.iterator = data.train_iterator(
         config, sources["train"], jax.process_index(), jax.process_count())
@@ -124,6 +134,10 @@ class _Run:
     """Prints on process 0, above a progress bar."""
     if jax.process_index() == 0:
       tqdm.write(message)
+
+  def describe(self, source) -> str:
+    """What a figure is of: the data, and the bound if it is one."""
+    return "; ".join(filter(None, [source.description, bound_note(self.config.model)]))
 
   def due(self, every: int) -> bool:
     """Whether something that is done `every` steps and at the end is due."""
@@ -182,6 +196,10 @@ class _Run:
         f" {jax.devices()[0].platform} device(s), {len(source):,} training images"
         f" ({source.description})"
     )
+    if config.train.scale >= 0 and config.model.multi_scale:
+      name = scale_name(config.model, config.train.scale)
+      self.say(f"Training the {name} scale alone (train.scale); figures of a"
+               " validation are of all scales.")
     bar = tqdm(
         total=config.train.steps, initial=self.step, unit="step",
         mininterval=progress_interval(), disable=jax.process_index() > 0,
@@ -201,7 +219,7 @@ class _Run:
   def take_steps(self) -> None:
     """The loop itself."""
     settings = self.config.train
-    window = _Window(self.config)
+    window = _Window(self.config, self.updates_missed())
     while self.step < settings.steps:
       images = parallel.shard(next(self.iterator))
       self.state, metrics = self.train_step(self.state, images)
@@ -215,7 +233,7 @@ class _Run:
       if not (validating or saving or self.due(settings.log_every)):
         continue
       values = window.close(self.step)
-      self.metrics.write(self.step, values, self.sources["train"].description)
+      self.metrics.write(self.step, values, self.describe(self.sources["train"]))
       self.bar.set_postfix_str(_summary(self.config, values), refresh=False)
       validation = self.validate() if validating else None
       stop = stop or (validating and validation is None)
@@ -228,6 +246,17 @@ class _Run:
             " The same command goes on from there.", self.signals.received,
         )
       window.open()
+
+  def updates_missed(self) -> dict[str, int]:
+    """Steps in which the trained scales were not trained, by the metrics' suffix."""
+    model = self.config.model
+    if not model.multi_scale:
+      return {"": 0}
+    opt_states = [
+        self.state.opt_state[name] for name in self.model.parameter_names]
+    return {
+        f"_{scale_name(model, s)}": self.step - updates_taken(opt_states[s])
+        for s in trained_scales(model, self.config.train.scale)}
 
   def stop_asked(self) -> bool:
     """Whether a signal has come, to any process.
@@ -255,11 +284,13 @@ class _Run:
       raise InputError(f"Validation at step {self.step}: {error}") from error
     if evaluation is None:
       return None
+    figures = {"": evaluation} | {
+        f"_{size}": of_scale for size, of_scale in evaluation.scales.items()}
     self.metrics.write(self.step, {
-        "validation/nats_per_image": evaluation.nats_per_image,
-        "validation/nats_standard_error": evaluation.nats_standard_error,
-        "validation/bits_per_dim": evaluation.bits_per_dim,
-    }, source.description)
+        f"validation/{name}{suffix}": getattr(figure, name)
+        for suffix, figure in figures.items()
+        for name in ("nats_per_image", "nats_standard_error", "bits_per_dim")
+    }, self.describe(source))
     self.say(
         f"step {self.step}: validation {evaluation} over {evaluation.images}"
         f" images ({source.description})"
@@ -326,8 +357,9 @@ class _Run:
 class _Window:
   """The steps since the last line of metrics."""
 
-  def __init__(self, config: Config):
+  def __init__(self, config: Config, updates_missed: dict[str, int]):
     self.config = config
+    self.updates_missed = updates_missed
     self.schedule = make_schedule(config.optimizer)
     self.results = []
     self.images = 0  # since the clock was started
@@ -364,17 +396,30 @@ class _Window:
     seconds = time.perf_counter() - self.start
     for i, result in enumerate(results):
       for name, what in (("nats", "The loss"), ("grad_norm", "The gradient")):
-        if not np.isfinite(result[name]):
+        if not np.isfinite(value := result[name].sum()):
           raise InputError(_diverged(
-              f"{what} became {result[name]}", step - len(results) + 1 + i))
-    nats = math.fsum(r["nats"] for r in results) / sum(r["images"] for r in results)
-    values = {
-        "train/nats_per_image": nats,
-        "train/bits_per_dim": nats_to_bits_per_dim(
-            nats, self.config.model.image_shape),
-        "train/grad_norm": math.fsum(r["grad_norm"] for r in results) / len(results),
-        "train/learning_rate": float(self.schedule(step - 1)),
-    }
+              f"{what} became {value}", step - len(results) + 1 + i))
+    model = self.config.model
+    trained = trained_scales(model, self.config.train.scale)
+    images = sum(r["images"] for r in results)
+    # Of each trained scale, and of all together if all are trained.
+    nats = {
+        suffix: math.fsum(r["nats"][i] for r in results) / images
+        for i, suffix in enumerate(self.updates_missed)}
+    shapes = {
+        suffix: model.scale_shapes()[s]
+        for s, suffix in zip(trained, self.updates_missed, strict=True)}
+    if len(trained) == len(model.multi_scale) + 1:
+      nats[""], shapes[""] = math.fsum(nats.values()), model.image_shape
+    values = {}
+    for suffix in sorted(nats):
+      values[f"train/nats_per_image{suffix}"] = nats[suffix]
+      values[f"train/bits_per_dim{suffix}"] = nats_to_bits_per_dim(
+          nats[suffix], shapes[suffix])
+    values["train/grad_norm"] = (
+        math.fsum(r["grad_norm"] for r in results) / len(results))
+    for suffix, missed in self.updates_missed.items():
+      values[f"train/learning_rate{suffix}"] = float(self.schedule(step - 1 - missed))
     if self.images:
       values["train/images_per_second"] = self.images / seconds
     self.results = []
@@ -383,9 +428,15 @@ class _Window:
 
 def _summary(config: Config, values: dict[str, float]) -> str:
   """What the progress bar shows."""
-  text = f"{values['train/bits_per_dim']:.3f} bits/dim"
-  if config.model.levels == 2:
-    text = f"{values['train/nats_per_image']:.2f} nats/image"
+  name, unit, digits = (
+      ("nats_per_image", "nats/image", 2) if config.model.levels == 2
+      else ("bits_per_dim", "bits/dim", 3))
+  prefix = f"train/{name}"
+  text = ", ".join(
+      f"{key.removeprefix(prefix).replace('_', '')} {value:.{digits}f} {unit}".strip()
+      for key, value in values.items() if key.startswith(prefix))
+  if config.model.multi_scale and prefix in values:
+    text = f"<= {text}"
   if "train/images_per_second" in values:
     text += f", {values['train/images_per_second']:.0f} images/s"
   return text

@@ -49,7 +49,7 @@ class MetricsWriter:
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in values.items():
-      self._events.add_scalar(name, value, step)
+      self._events.add_scalar(name, value, step, summary_description=description)
 
 
 def _drop_after(path: str, step: int) -> None:

@@ -39,16 +39,16 @@ def check_batch_size(config: TrainConfig) -> None:
 
 def make_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None, scale: int = -1,
 ) -> Callable:
-  """`step.train_step` over all devices, or over those given.
+  """`step.train_step` of a scale over all devices, or over those given.
 
   Returns:
     A function (state, images) -> (state, metrics) with images of `shard`. It
     consumes the state that it is given: use the one that it returns.
   """
   return jax.pmap(
-      functools.partial(step.train_step, model, optimizer),
+      functools.partial(step.train_step, model, optimizer, scale=scale),
       axis_name=step.AXIS, in_axes=(None, 0), out_axes=(None, None),
       donate_argnums=0, devices=devices,
   )

@@ -1,18 +1,19 @@
 """The step of one device: pure functions under the axis name `devices`.
 
 `parallel.py` maps them over the devices. Shapes: B images of one device, D
-devices.
+devices, S scales (1 for most models).
 """
 
 import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
 from pixelrnn_jax import likelihood
-from pixelrnn_jax.training.state import TrainState
+from pixelrnn_jax.training.state import TrainState, trained_scales
 
 AXIS = "devices"
 
@@ -22,30 +23,38 @@ def train_step(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     images: jax.Array,
+    scale: int = -1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step down the mean negative log-likelihood, in nats per dimension.
 
       loss = -1 / (D B H W C) sum_n log p(x_n)
 
-  Per dimension, so that gradients have one scale whatever the image's size.
+  Per dimension, so that gradients have one scale whatever the image's size. Of a
+  multi-scale model it is the sum of the scales' losses, each over its own
+  dimensions. As the scales share no parameter and each has its own optimiser, to
+  train them together or one by one on the same batches is the same.
 
   Args:
     model: from `build_model`.
     optimizer: from `make_optimizer`.
     state: the same on all devices.
     images: [B, H, W, C] uint8, this device's part of the batch.
+    scale: the one that is trained, -1 for all; the others stay as they are.
 
   Returns:
     The next state, the same on all devices, and over all devices
-      nats: sum of -log p(x), float32 scalar.
+      nats: sum of -log p(x) of each scale that is trained, float32 [S].
       images: how many images, int32 scalar.
       grad_norm: global norm of the gradient before clipping, float32 scalar.
   """
-  dimensions = math.prod(images.shape[1:])
+  trained = trained_scales(model.config, scale)
+  shapes = model.config.scale_shapes()
 
   def loss_fn(params):
-    nats = likelihood.total_nats(model, {"params": params}, images)
-    return nats / (images.shape[0] * dimensions), nats
+    nats = jax.tree.leaves(
+        likelihood.total_nats(model, {"params": params}, images))
+    loss = sum(nats[s] / (images.shape[0] * math.prod(shapes[s])) for s in trained)
+    return loss, jnp.stack([nats[s] for s in trained])
 
   grads, nats = jax.grad(loss_fn, has_aux=True)(state.params)
   # The mean is taken of the gradients: inside loss_fn it would be transposed
@@ -56,8 +65,18 @@ def train_step(
       "images": lax.psum(images.shape[0], AXIS),
       "grad_norm": optax.tree.norm(grads),
   }
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+
+  def update(params, grads, opt_state):
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  if model.config.multi_scale:
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    for name in (model.parameter_names[s] for s in trained):
+      params[name], opt_state[name] = update(
+          params[name], grads[name], opt_state[name])
+  else:
+    params, opt_state = update(state.params, grads, state.opt_state)
   return TrainState(params, opt_state, state.step + 1), metrics
 
 
@@ -76,7 +95,7 @@ def eval_step(
     mask: [B] bool, False for padding.
 
   Returns:
-    nats [D B] float32, -log p(x) of each image, and mask [D B] bool.
+    nats [D B, S] float32, -log p(x) of each image and scale, and mask [D B] bool.
   """
-  nats = -likelihood.log_prob(model, {"params": params}, images)
+  nats = -likelihood.log_prob_of_scales(model, {"params": params}, images)
   return lax.all_gather((nats, mask), AXIS, tiled=True)
