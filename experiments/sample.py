@@ -1,10 +1,12 @@
-"""Pictures of a trained model: samples, completions, conditional distributions.
+"""Pictures of a trained model: samples, completions, large images grown from small
+ones, conditional distributions.
 
     python experiments/sample.py --workdir=runs/quickstart --num=64
     python experiments/sample.py --workdir=runs/quickstart --complete
     python experiments/sample.py --workdir=runs/quickstart --complete \
         --images='digits/*.png' --completions=6 --known_rows=10
     python experiments/sample.py --workdir=runs/quickstart --conditionals
+    python experiments/sample.py --workdir=runs/multi_scale_mnist --grow
 
 Writes one PNG, to the work directory's samples/ if --output names no other. One
 --seed gives one picture, whatever the --batch_size.
@@ -17,14 +19,16 @@ from pixelrnn_jax.errors import InputError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
 _NUM = flags.DEFINE_integer(
-    "num", None, "Samples (64), or images to complete (8) or to look at: --images'"
-    " files, or the first ones of the --split.")
+    "num", None, "Samples (64), or images to complete (8), to grow (8) or to look at:"
+    " --images' files, or the first ones of the --split.")
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoint, or the one with the best validation figure.")
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.")
 _COMPLETE = flags.DEFINE_bool(
     "complete", False, "Hide the lower part of images and complete it.")
+_GROW = flags.DEFINE_bool(
+    "grow", False, "Make large images of small ones, with a multi-scale model.")
 _CONDITIONALS = flags.DEFINE_bool(
     "conditionals", False, "Show the distributions of values given those before.")
 _TEMPERATURE = flags.DEFINE_float(
@@ -37,8 +41,10 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
 _IMAGES = flags.DEFINE_list(
-    "images", None, "PNG files, names or patterns, instead of a split.")
-_COMPLETIONS = flags.DEFINE_integer("completions", 4, "Completions of an image.")
+    "images", None, "PNG files, names or patterns, instead of a split; small ones for"
+    " --grow.")
+_COMPLETIONS = flags.DEFINE_integer(
+    "completions", 4, "Completions, or large images, of an image.")
 _KNOWN_ROWS = flags.DEFINE_integer(
     "known_rows", None, "Rows at the top that are kept; half by default.")
 _PIXELS = flags.DEFINE_string(
@@ -46,18 +52,22 @@ _PIXELS = flags.DEFINE_string(
 
 # The flags that not every kind of picture takes.
 _TAKEN_BY = {
-    "temperature": "samples, --complete", "seed": "samples, --complete",
-    "batch_size": "samples, --complete", "split": "--complete, --conditionals",
-    "images": "--complete, --conditionals", "completions": "--complete",
+    "temperature": "samples, --complete, --grow",
+    "seed": "samples, --complete, --grow",
+    "batch_size": "samples, --complete, --grow",
+    "split": "--complete, --grow, --conditionals",
+    "images": "--complete, --grow, --conditionals",
+    "completions": "--complete, --grow",
     "known_rows": "--complete", "pixels": "--conditionals",
 }
 
 
 def main() -> None:
-  if _COMPLETE.value and _CONDITIONALS.value:
-    raise InputError("--complete and --conditionals are two pictures: give one.")
-  kind = ("--complete" if _COMPLETE.value else
-          "--conditionals" if _CONDITIONALS.value else "samples")
+  kinds = [f"--{name}" for name in ("complete", "grow", "conditionals")
+           if flags.FLAGS[name].value]
+  if len(kinds) > 1:
+    raise InputError(f"{' and '.join(kinds)} are two pictures: give one.")
+  kind = kinds[0] if kinds else "samples"
   if _IMAGES.value is not None and flags.FLAGS["split"].present:
     raise InputError("--images and --split: give one of them.")
   for name, kinds in _TAKEN_BY.items():
@@ -72,6 +82,9 @@ def main() -> None:
     path = pictures.draw_completions(
         workdir, completions=_COMPLETIONS.value, known_rows=_KNOWN_ROWS.value,
         **images, **drawing, **common)
+  elif _GROW.value:
+    path = pictures.draw_grown(
+        workdir, grown=_COMPLETIONS.value, **images, **drawing, **common)
   elif _CONDITIONALS.value:
     text = _PIXELS.value
     pixels = None if text is None else pictures.parse_pixels(text)

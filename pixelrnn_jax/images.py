@@ -1,4 +1,5 @@
-"""PNG files: grids of images, completions beside originals, the user's images.
+"""PNG files: grids of images, completions and large images made of small ones beside
+originals, the user's images.
 
 Shapes: N images, H height, W width, C channels (1 or 3).
 """
@@ -89,49 +90,112 @@ def save_completions(
   completions = np.asarray(completions)
   _check_images(images, levels)
   _check_positive("scale", scale)
-  number, height, width, channels = images.shape
+  number, height, width, _ = images.shape
   if known.dtype != bool or known.shape not in (images.shape[1:3], images.shape[:3]):
     raise InputError(
         f"A mask of shape {known.shape} and dtype {known.dtype}: known must be"
         f" bool, [H, W] = {[height, width]} or [N, H, W] ="
         f" {[number, height, width]}."
     )
-  if (
-      completions.ndim != 5 or completions.shape[1] < 1
-      or (len(completions), *completions.shape[2:]) != images.shape
+  _check_several("Completions", completions, images.shape, levels)
+  layout = _Strips(completions, completions.shape[1] + 2, levels, scale)
+  original = layout.enlarge(images)
+  shown = np.broadcast_to(known, images.shape[:3])
+  shown = shown.repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
+  y, x = np.indices(original.shape[1:3])
+  stripes = np.array(HIDDEN, np.uint8)[(y + x) // (layout.gap + 1) % 2]
+  occluded = np.where(shown[..., None], original, stripes)
+  layout.write(occluded, completions, original, path)
+
+
+def save_grown(
+    small: np.ndarray,
+    grown: np.ndarray,
+    path: str,
+    levels: int,
+    originals: np.ndarray | None = None,
+    scale: int | None = None,
+) -> None:
+  """Writes small images, large ones made of them, and originals, as one RGB PNG.
+
+  A strip for each small image: the image, each of its pixels as large as the pixels
+  of the large ones that it stands for, the K large ones, the original if there is
+  one. The strips are arranged as in `save_completions`.
+
+  Args:
+    small: [N, h, w, C] integers, values 0 .. levels - 1.
+    grown: [N, K, H, W, C], K of each image; H = f h and W = f w, f whole.
+    path: of the PNG; it is complete or not there.
+    levels: 0 is drawn as 0 and levels - 1 as 255.
+    originals: [N, H, W, C], what the small images were made of.
+    scale: a value of a large image becomes scale x scale pixels; by default as in
+      `save_grid`.
+
+  Raises:
+    InputError: shapes that do not fit each other, values out of range, or a
+      scale below 1.
+  """
+  small, grown = np.asarray(small), np.asarray(grown)
+  _check_images(small, levels)
+  _check_positive("scale", scale)
+  number, height, width, channels = small.shape
+  factor = grown.shape[2] // height if grown.ndim == 5 else 0
+  wanted = (number, factor * height, factor * width, channels)
+  _check_several("Large images", grown, wanted, levels)
+  if originals is not None:
+    originals = np.asarray(originals)
+    _check_several("Originals", originals[:, None], wanted, levels)
+  layout = _Strips(grown, grown.shape[1] + 1 + (originals is not None), levels, scale)
+  enlarged = layout.enlarge(small.repeat(factor, axis=1).repeat(factor, axis=2))
+  original = None if originals is None else layout.enlarge(originals)
+  layout.write(enlarged, grown, original, path)
+
+
+class _Strips:
+  """Strips of an image, K others made of it, and perhaps another one.
+
+  They are below each other and, where there are many, in several columns.
+
+  Args:
+    several: [N, K, H, W, C].
+    in_strip: images in a strip.
+    levels, scale: see `save_completions`.
+  """
+
+  def __init__(
+      self, several: np.ndarray, in_strip: int, levels: int, scale: int | None
   ):
-    raise InputError(
-        f"Completions of shape {completions.shape}: they must be [N, K, H, W, C] ="
-        f" [{number}, K, {height}, {width}, {channels}], K of at least 1."
-    )
-  _check_images(completions.reshape(-1, *images.shape[1:]), levels)
+    number, _, height, width, _ = several.shape
+    self.columns = max(1, round(math.sqrt(number * height / (in_strip * width))))
+    rows = math.ceil(number / self.columns)
+    self.scale = scale or _default_scale(
+        several[:, 0], rows, self.columns * in_strip)
+    self.gap = max(1, self.scale * width // 16)
+    self.levels = levels
 
-  in_strip = completions.shape[1] + 2
-  columns = max(1, round(math.sqrt(number * height / (in_strip * width))))
-  rows = math.ceil(number / columns)
-  scale = scale or _default_scale(images, rows, columns * in_strip)
-  gap = max(1, scale * width // 16)
-
-  def enlarge(images):
-    pixels = _enlarge(images, levels, scale)
+  def enlarge(self, images: np.ndarray) -> np.ndarray:
+    """Values to RGB pixels, uint8 [N, scale H, scale W, 3]."""
+    pixels = _enlarge(images, self.levels, self.scale)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
-  original = enlarge(images)
-  shown = np.broadcast_to(known, images.shape[:3])
-  shown = shown.repeat(scale, axis=1).repeat(scale, axis=2)
-  y, x = np.indices(original.shape[1:3])
-  stripes = np.array(HIDDEN, np.uint8)[(y + x) // (gap + 1) % 2]
-  occluded = np.where(shown[..., None], original, stripes)
-  # The three parts of a strip are further apart than the completions.
-  narrow, wide = (
-      np.full((number, height * scale, pixels, 3), BACKGROUND, np.uint8)
-      for pixels in (gap, 3 * gap)
-  )
-  parts = [occluded, wide]
-  for k in range(completions.shape[1]):
-    parts += [enlarge(completions[:, k]), narrow]
-  strips = np.concatenate([*parts[:-1], wide, original], axis=2)
-  write_png(_grid(strips, columns, gap, gap if columns == 1 else 6 * gap), path)
+  def write(
+      self, first: np.ndarray, several: np.ndarray, last: np.ndarray | None, path: str
+  ) -> None:
+    """Writes the PNG; `first` and `last` are pixels."""
+    # The parts of a strip are further apart than the images of the middle one.
+    narrow, wide = (
+        np.full((*first.shape[:2], pixels, 3), BACKGROUND, np.uint8)
+        for pixels in (self.gap, 3 * self.gap)
+    )
+    parts = [first, wide]
+    for k in range(several.shape[1]):
+      parts += [self.enlarge(several[:, k]), narrow]
+    parts.pop()
+    if last is not None:
+      parts += [wide, last]
+    strips = np.concatenate(parts, axis=2)
+    between = self.gap if self.columns == 1 else 6 * self.gap
+    write_png(_grid(strips, self.columns, self.gap, between), path)
 
 
 def read_images(
@@ -198,6 +262,22 @@ def _check_images(images: np.ndarray, levels: int) -> None:
         f"Images with values from {images.min()} to {images.max()}: with"
         f" levels={levels} they must be 0 to {levels - 1}."
     )
+
+
+def _check_several(
+    what: str, several: np.ndarray, shape: tuple[int, ...], levels: int
+) -> None:
+  """Raises InputError unless images are [N, K, H, W, C], [N, H, W, C] = `shape`."""
+  if (
+      several.ndim != 5 or several.shape[1] < 1
+      or (len(several), *several.shape[2:]) != tuple(shape)
+  ):
+    number, *of_image = shape
+    raise InputError(
+        f"{what} of shape {several.shape}: they must be [N, K, H, W, C] ="
+        f" [{number}, K, {', '.join(map(str, of_image))}], K of at least 1."
+    )
+  _check_images(several.reshape(-1, *several.shape[2:]), levels)
 
 
 def _check_positive(name: str, value: int | None) -> None:

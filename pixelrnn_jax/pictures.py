@@ -1,4 +1,5 @@
-"""Pictures of a trained run: samples, completions, conditional distributions.
+"""Pictures of a trained run: samples, completions, large images grown from small
+ones, conditional distributions.
 
 Each function restores a checkpoint, writes one PNG and returns its path, by
 default in the work directory's `samples/`. Nothing is written before everything
@@ -14,9 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from pixelrnn_jax import data
+from pixelrnn_jax import data, ops
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import find_files, read_images, save_completions, save_grid
+from pixelrnn_jax.images import (
+  find_files,
+  read_images,
+  save_completions,
+  save_grid,
+  save_grown,
+)
 from pixelrnn_jax.sampling import check_temperature, complete, sample
 from pixelrnn_jax.training import files
 from pixelrnn_jax.training.evaluation import progress_interval
@@ -114,6 +121,59 @@ def draw_completions(
   return path
 
 
+def draw_grown(
+    workdir: str,
+    num: int | None = None,
+    grown: int = 4,
+    split: str = "test",
+    patterns: Sequence[str] | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    which: str = "last",
+    output: str | None = None,
+    batch_size: int = 32,
+) -> str:
+  """Draws small images and large ones that a multi-scale model makes of them.
+
+  Args:
+    num: small images; by default 8 of the split, or all files.
+    grown: large images of each small one.
+    split: whose first images are taken, if there are no files: they are subsampled
+      to the smallest scale and shown as the originals.
+    patterns: names or patterns of the user's own small PNG files, of the smallest
+      scale's size, see `read_images`.
+    The others: see `draw_samples`.
+
+  Raises:
+    InputError: as `draw_completions`, and for a model of a single scale.
+  """
+  _check_at_least(1, grown=grown, batch_size=batch_size)
+  check_temperature(temperature)
+  run = load_run(workdir, which)
+  model = run.config.model
+  if not model.multi_scale:
+    raise InputError(
+        f"The model of {workdir!r} has a single scale: there is nothing to grow an"
+        " image from. Give the --workdir of a multi-scale run, such as"
+        " multi_scale_mnist's."
+    )
+  path = _output_path(run, workdir, output, "grown", seed, temperature)
+  shape = model.scale_shapes()[0]
+  images = _load_images(run, split, patterns, num, 8, image_shape=shape)
+  originals = None
+  if patterns is None:
+    originals, images = images, ops.pyramid(images, model.multi_scale)[0]
+  with _progress("growing", len(images) * grown) as bar:
+    large = sample(
+        run.model, {"params": run.params}, jax.random.key(seed),
+        temperature=temperature, batch_size=batch_size, progress=bar.update,
+        small=images.repeat(grown, axis=0))
+  large = large.reshape(len(images), grown, *large.shape[1:])
+  _make_folder(path)
+  save_grown(images, large, path, model.levels, originals)
+  return path
+
+
 def draw_conditionals(
     workdir: str,
     num: int | None = None,
@@ -126,7 +186,8 @@ def draw_conditionals(
   """Draws p(value | all values before it) in given images.
 
   For binary models, the probability of a 1 at every pixel; for others, a diagram
-  of all values' probabilities for each channel of chosen pixels.
+  of all values' probabilities for each channel of chosen pixels. Of a multi-scale
+  model the largest scale's, given the smaller ones, whose values come before.
 
   Args:
     num: images; by default 2 of the split (6 for binary models), or all files.
@@ -150,8 +211,10 @@ def draw_conditionals(
 
   @jax.jit
   def conditionals(params, image):
-    logits = run.model.apply({"params": params}, image[None])[0]
-    probabilities = jax.nn.softmax(logits)
+    logits = run.model.apply({"params": params}, image[None])
+    if config.multi_scale:
+      logits = logits[-1]
+    probabilities = jax.nn.softmax(logits[0])
     if binary:
       return probabilities[..., 1]
     rows, columns = np.array(chosen).T
@@ -230,8 +293,12 @@ def _make_folder(path: str) -> None:
 def _load_images(
     run: Run, split: str, patterns: Sequence[str] | None, num: int | None,
     default: int, most: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
-  """uint8 [num, H, W, C] from files, or the first of a split."""
+  """uint8 [num, H, W, C] from files, or the first of a split.
+
+  `image_shape` is that of the files, if it is not the model's.
+  """
   config = run.config
   if num is not None:
     _check_at_least(1, num=num)
@@ -250,7 +317,7 @@ def _load_images(
         " num."
     )
   if patterns is not None:
-    shape = tuple(config.model.image_shape)
+    shape = tuple(image_shape or config.model.image_shape)
     return read_images(paths[:wanted], shape, config.model.levels)
   return np.stack([source[i] for i in range(wanted)])
 

@@ -108,34 +108,93 @@ def relu(x):
   return np.maximum(x, 0)
 
 
-def layer(kind, x, params, channels):
-  """f(x) of one residual layer: [H, W, 2h] to [H, W, h]."""
+def conv(x, kernel, bias):
+  """A convolution without a mask, zeros outside, kernel [KH, KW, F, G]."""
+  height, width, _ = x.shape
+  rows, columns, _, outputs = kernel.shape
+  y = np.zeros((height, width, outputs))
+  for r in range(height):
+    for c in range(width):
+      y[r, c] = bias
+      for i in range(rows):
+        for j in range(columns):
+          rr, cc = r + i - rows // 2, c + j - columns // 2
+          if 0 <= rr < height and 0 <= cc < width:
+            y[r, c] += x[rr, cc] @ kernel[i, j]
+  return y
+
+
+def transposed_conv(x, kernel, bias):
+  """Each position spreads over a block of its own, kernel [f, f, F, G]."""
+  height, width, _ = x.shape
+  factor, _, _, outputs = kernel.shape
+  y = np.zeros((factor * height, factor * width, outputs)) + bias
+  for r in range(height):
+    for c in range(width):
+      for i in range(factor):
+        for j in range(factor):
+          y[factor * r + i, factor * c + j] += x[r, c] @ kernel[i, j]
+  return y
+
+
+def subsample(image, factor):
+  """The pixel in the middle of each f x f block (for even f, its lower right)."""
+  height, width = image.shape[0] // factor, image.shape[1] // factor
+  small = np.zeros((height, width, *image.shape[2:]), image.dtype)
+  for r in range(height):
+    for c in range(width):
+      small[r, c] = image[factor * r + factor // 2, factor * c + factor // 2]
+  return small
+
+
+def upsample(params, small):
+  """Scaled values of the small image to the map of the large one."""
+  x = relu(conv(small, **params["small"]))
+  x = relu(transposed_conv(x, **params["transposed"]))
+  return conv(x, **params["large"])
+
+
+def layer(kind, x, params, channels, condition=None):
+  """f(x) of one residual layer: [H, W, 2h] to [H, W, h].
+
+  With a condition [H, W, c], its 1x1 convolution is added to the input-to-state map.
+  """
+  biases = 0 if condition is None else condition @ params["condition"]["kernel"]
+
   def one(x, name):
     kernel = params[name]["kernel"][None, None]
     return masked_conv(x, kernel, params[name]["bias"], "B", channels)
 
   if kind == "pixel_cnn":
     y = relu(one(relu(x), "down"))
-    return relu(masked_conv(y, **params["conv"], kind="B", channels=channels))
+    y = masked_conv(y, **params["conv"], kind="B", channels=channels)
+    return relu(y + biases)
   recurrent = params["state_to_state"]
   states = (recurrent["kernel"], recurrent["hidden"], recurrent["cell"])
   kernel, bias = params["input_to_state"]["kernel"], params["input_to_state"]["bias"]
   if kind == "row_lstm":
-    gates = masked_conv(x, kernel[None], bias, "B", channels, blocks=4)
+    gates = masked_conv(x, kernel[None], bias, "B", channels, blocks=4) + biases
     return row_lstm(gates, *states)
-  gates = masked_conv(x, kernel[None, None], bias, "B", channels, blocks=8)
+  gates = masked_conv(x, kernel[None, None], bias, "B", channels, blocks=8) + biases
   return diagonal_bilstm(*np.split(gates, 2, axis=-1), *states)
 
 
-def logits(config, params, image):
-  """All logits of one image [H, W, C]: [H, W, C, levels]."""
+def logits(config, params, image, small=None):
+  """All logits of one image [H, W, C]: [H, W, C, levels].
+
+  With a small image [H / f, W / f, C], those of the conditional network.
+  """
   channels = config.image_shape[2]
 
   def one(x, name, params):
     kernel = params[name]["kernel"][None, None]
     return masked_conv(x, kernel, params[name]["bias"], "B", channels)
 
-  x = 2 * image.astype(np.float64) / (config.levels - 1) - 1
+  def scaled(values):
+    return 2 * values.astype(np.float64) / (config.levels - 1) - 1
+
+  condition = None if small is None else upsample(params["upsampler"], scaled(small))
+  x = scaled(image)
   x = masked_conv(x, **params["first"], kind="A", channels=channels)
   skips = 0
   for number in range(config.layers):
@@ -143,7 +202,7 @@ def logits(config, params, image):
         name: {k: v[number] for k, v in leaves.items()}
         for name, leaves in params["layers"].items()
     }
-    features = layer(config.kind, x, of_layer, channels)
+    features = layer(config.kind, x, of_layer, channels, condition)
     y = one(features, "up", of_layer)
     if config.residual:
       y = y + x

@@ -12,7 +12,8 @@ CONTRACT = [
     f"{kind}_{data}"
     for kind in ("pixel_cnn", "row_lstm", "diagonal_bilstm")
     for data in ("mnist", "cifar10", "imagenet32", "imagenet64")
-] + ["diagonal_bilstm_mnist_1layer", "quickstart"] + [
+] + ["diagonal_bilstm_mnist_1layer", "quickstart", "multi_scale_mnist",
+     "multi_scale_imagenet64"] + [
     f"row_lstm_cifar10_{variant}"
     for variant in ("depth1", "depth2", "depth3", "depth6", "depth9", "depth12",
                     "plain", "skip", "residual", "both")
@@ -39,6 +40,12 @@ def test_configs_are_the_papers():
   config = load_config("diagonal_bilstm_mnist")
   assert (config.model.hidden, config.model.layers) == (16, 7)
   assert config.model.levels == 2 and config.model.head_features == 32
+  model = load_config("multi_scale_imagenet64").model
+  assert model.multi_scale == (2,)
+  assert model == dataclasses.replace(
+      load_config("row_lstm_imagenet64").model, multi_scale=(2,))
+  assert load_config("multi_scale_mnist").model.scale_shapes() == (
+      (7, 7, 1), (28, 28, 1))
   for name, residual, skip in (
       ("plain", False, False), ("skip", False, True),
       ("residual", True, False), ("both", True, True)):
@@ -52,6 +59,7 @@ def test_smoke_keeps_the_kind_and_uses_packaged_data():
     full, smoke = load_config(name), load_config(f"{name}:smoke")
     assert smoke.model.kind == full.model.kind
     assert smoke.model.levels == full.model.levels
+    assert smoke.model.multi_scale == full.model.multi_scale
     assert smoke.data.source in ("packaged_mnist", "coloured_mnist")
 
 
@@ -84,6 +92,13 @@ def test_unknown_names(name, message):
     ("model.kernel_size", 4, "must be odd"),
     ("model.first_kernel_size", -1, "must be odd"),
     ("model.dtype", "float16", "must be one of"),
+    ("model.multi_scale", (1,), "whole numbers of at least 2"),
+    ("model.multi_scale", (-2, 2), "whole numbers of at least 2"),
+    ("model.multi_scale", (2.0,), r"must be \(int, ...\)"),
+    ("model.multi_scale", 4, r"must be \(int, ...\)"),
+    ("model.multi_scale", (3,), "must be multiples of 3"),
+    ("model.multi_scale", (4, 2), "must be multiples of 8"),
+    ("train.scale", 1, "scales are 0 to 0; -1 trains all"),
     ("data.source", "mnist", "tfds:NAME"),
     ("data.source", "coloured_mnist", "3 channels"),
     ("data.binarization", "none", "static"),
@@ -104,6 +119,19 @@ def test_wrong_values(field, value, message):
   setattr(getattr(config, part), name, value)
   with pytest.raises(InputError, match=message):
     config.validate()
+
+
+def test_scales():
+  config = load_config("multi_scale_mnist")
+  config.model.multi_scale = (2, 7)
+  config.train.scale = 2
+  config.validate()
+  assert config.model.scale_shapes() == ((2, 2, 1), (4, 4, 1), (28, 28, 1))
+  assert from_json(to_json(config)) == config
+  for scale in (-2, 3):
+    config.train.scale = scale
+    with pytest.raises(InputError, match=r"0 \(the coarsest\) to 2"):
+      config.validate()
 
 
 def test_an_integer_is_a_float_but_not_the_reverse():

@@ -44,6 +44,14 @@ def test_bad_comparisons(batch, calls, message):
     sampling_benchmark.compare_samplers(ModelConfig("pixel_cnn", **TINY), batch, calls)
 
 
+def test_a_multi_scale_model_is_refused(monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+  changes = dict(image_shape=(2, 4, 1), multi_scale=(2,))
+  config = ModelConfig("pixel_cnn", **TINY | changes)
+  with pytest.raises(InputError, match="models of a single scale"):
+    sampling_benchmark.compare_samplers(config, batch=2, calls=1)
+
+
 def test_table_and_machine():
   assert sampling_benchmark.format_table(["a", "bb"], [["123", "4"]]).split("\n") == [
       "| a   | bb |", "| --- | -- |", "| 123 | 4  |"]
