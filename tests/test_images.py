@@ -16,6 +16,7 @@ from pixelrnn_jax.images import (
   read_images,
   save_completions,
   save_grid,
+  save_grown,
 )
 
 
@@ -275,3 +276,47 @@ def test_finding_files(tmp_path):
     find_files([a, "x*.png"])
   with pytest.raises(InputError, match="at least one PNG file"):
     find_files([])
+
+
+def test_grown_images_stand_beside_their_small_one(tmp_path):
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 5, (2, 2, 3, 1))
+  grown = rng.integers(0, 5, (2, 3, 4, 6, 1))
+  originals = rng.integers(0, 5, (2, 4, 6, 1))
+  path = tmp_path / "a.png"
+  save_grown(small, grown, str(path), 5, originals, scale=16)
+  pixels = np.asarray(Image.open(path))
+  large = lambda x: np.kron(x[..., 0], np.ones((16, 16))) * 63.75  # noqa: E731
+  gap = 6
+  for n in range(2):
+    top = gap + n * (64 + gap)
+    left = gap
+    # Each of its pixels is as large as the 2 x 2 that it stands for.
+    enlarged = np.kron(small[n, ..., 0], np.ones((32, 32))) * 63.75
+    for image, next_gap in (
+        (enlarged, 3 * gap), *((large(x), gap) for x in grown[n][:-1]),
+        (large(grown[n][-1]), 3 * gap), (large(originals[n]), gap)):
+      shown = pixels[top : top + 64, left : left + 96]
+      assert np.ptp(shown, axis=-1).max() == 0
+      np.testing.assert_allclose(shown[..., 0], image, atol=0.5)
+      left += 96 + next_gap
+    assert left == pixels.shape[1]
+  save_grown(small, grown, str(path), 5, scale=16)
+  without = np.asarray(Image.open(path))
+  np.testing.assert_array_equal(
+      without[:, :-gap], pixels[:, : without.shape[1] - gap])
+
+
+@pytest.mark.parametrize("small, grown, originals, message", [
+    ((2, 2, 3), (2, 1, 4, 6, 1), None, "takes .N, H, W, C."),
+    ((2, 2, 3, 1), (2, 4, 6, 1), None, "Large images of shape"),
+    ((2, 2, 3, 1), (2, 0, 4, 6, 1), None, "K of at least 1"),
+    ((2, 2, 3, 1), (3, 1, 4, 6, 1), None, "Large images of shape"),
+    ((2, 2, 3, 1), (2, 1, 4, 5, 1), None, r"\[2, K, 4, 6, 1\]"),
+    ((2, 2, 3, 1), (2, 1, 4, 6, 1), (2, 2, 3, 1), "Originals of shape"),
+])
+def test_grown_images_of_the_wrong_shapes(tmp_path, small, grown, originals, message):
+  zeros = [None if s is None else np.zeros(s, int) for s in (small, grown, originals)]
+  with pytest.raises(InputError, match=message):
+    save_grown(zeros[0], zeros[1], str(tmp_path / "a.png"), 2, zeros[2])
+  assert not list(tmp_path.iterdir())

@@ -57,7 +57,11 @@ class Evaluation:
     )
     if self.bound:
       text += f" [{self.bound}"
-      text += "".join(f"; {size}: {of}" for size, of in self.scales.items()) + "]"
+      before = ""
+      for size, of_scale in self.scales.items():
+        text += f"; {size}{before}: {of_scale}"
+        before = f" given {size}"
+      text += "]"
     return text
 
   def record(self) -> dict:
