@@ -38,6 +38,11 @@ _PLOT = flags.DEFINE_string(
 def main(config: Config) -> None:
   if _REPEATS.value < 1:
     raise InputError(f"--repeats={_REPEATS.value}: must be at least 1.")
+  if config.model.multi_scale:
+    raise InputError(
+        "The figures are of one network: measure the scales of a multi-scale model by"
+        " themselves, with --config.model.multi_scale='()' and"
+        " --config.model.image_shape.")
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
   rates = benchmark.measure_rates(model.dtype, repeats)
   machine = (

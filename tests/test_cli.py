@@ -57,6 +57,12 @@ BAD = {
         ["benchmark_scan.py", "--config=quickstart",
          "--config.model.implementation=magic"],
         ["model.implementation='magic'", "autodiff"]),
+    "scans of several scales": (
+        ["benchmark_scan.py", "--config=multi_scale_mnist"],
+        ["measure the scales", "--config.model.multi_scale='()'"]),
+    "factors that do not divide": (
+        ["train.py", "--config=multi_scale_mnist", "--config.model.multi_scale=3"],
+        ["model.multi_scale=(3,)", "must be multiples of 3"]),
     "no such config for a TPU": (
         ["compile_for_tpu.py", "--configs=row"], ["no config named 'row'"]),
     "chips of no slice": (["compile_for_tpu.py", "--chips=3"], ["1, 2 or 4"]),

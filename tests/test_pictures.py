@@ -49,6 +49,7 @@ def runs(tmp_path_factory):
   return {
       "binary": make_run(folder / "binary", "diagonal_bilstm_mnist"),
       "colour": make_run(folder / "colour", "pixel_cnn_cifar10", image_shape=(5, 7, 3)),
+      "scales": make_run(folder / "scales", "multi_scale_mnist"),
   }
 
 
@@ -208,6 +209,9 @@ GOOD = {
     "conditionals": (
         ["--workdir={colour}", "--conditionals", "--num=1", "--pixels=0,0;4,6"],
         "conditionals_step_00000000.png"),
+    "grown": (
+        ["--workdir={scales}", "--grow", "--num=2", "--completions=3", "--seed=2"],
+        "grown_step_00000000_seed_2.png"),
 }
 BAD = {
     "no checkpoint": (["--workdir={empty}"], "There is no checkpoint in"),
@@ -217,6 +221,10 @@ BAD = {
         "is 5 pixels high and 7 wide; this model's images are 28 high and 28 wide"),
     "two kinds": (
         ["--workdir={colour}", "--complete", "--conditionals"], "give one"),
+    "a single scale": (["--workdir={colour}", "--grow"], "has a single scale"),
+    "size of a small one": (
+        ["--workdir={scales}", "--grow", "--images={good}"],
+        "is 5 pixels high and 7 wide; this model's images are 7 high and 7 wide"),
     "another kind's flag": (
         ["--workdir={colour}", "--known_rows=2"],
         "--known_rows goes with --complete, not with samples"),
@@ -252,7 +260,7 @@ def test_a_good_command_prints_the_path(runs, answers, name):
   result = answers[name]
   assert result.returncode == 0, result.stderr
   arguments, file = GOOD[name]
-  workdir = runs["binary" if "{binary}" in arguments[0] else "colour"]
+  workdir = runs[arguments[0].split("{")[1].rstrip("}")]
   path = pathlib.Path(result.stdout.strip())
   assert path == workdir / "samples" / file
   assert Image.open(path).format == "PNG"

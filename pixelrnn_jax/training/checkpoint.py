@@ -29,6 +29,8 @@ SUMS = "sums.json"
 # What Orbax, TensorStore and Grain raise for files that are missing, truncated
 # or hold something else (each file of a checkpoint was tried).
 UNREADABLE = (ValueError, KeyError, OSError)
+# What Orbax says where a checkpoint is whole but holds other names.
+_OTHER_TREE = "tree structures do not match"
 
 
 @dataclasses.dataclass
@@ -234,18 +236,29 @@ class Checkpoints:
         jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template))}
     if iterator is not None:
       args["data"] = grain_checkpoint.CheckpointRestore(iterator)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+    except ValueError as error:
+      if _OTHER_TREE not in str(error):
+        raise
+      raise InputError(self._other_config_message(
+          step, "it has other parameters, as with another model.multi_scale or"
+          " model.skip.")) from error
     state = restored["state"]
     for (path, wanted), found in zip(
         jax.tree.leaves_with_path(template), jax.tree.leaves(state), strict=True):
       if wanted.shape != found.shape:
-        raise InputError(
-            f"The checkpoint {self.path(step)} does not belong to the"
-            f" {files.CONFIG} beside it: {jax.tree_util.keystr(path)} has the shape"
-            f" {found.shape}, the config asks for {wanted.shape}. Put back the"
-            f" {files.CONFIG} that the run was trained with."
-        )
+        raise InputError(self._other_config_message(
+            step, f"{jax.tree_util.keystr(path)} has the shape {found.shape}, the"
+            f" config asks for {wanted.shape}."))
     return state, info
+
+  def _other_config_message(self, step: int, difference: str) -> str:
+    return (
+        f"The checkpoint {self.path(step)} does not belong to the {files.CONFIG}"
+        f" beside it: {difference} Put back the {files.CONFIG} that the run was"
+        " trained with."
+    )
 
 
 def _report(damaged: list[tuple[int, str]], used: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -175,6 +176,18 @@ def test_pictures(run, tmp_path):
   for draw in (pictures.draw_samples, pictures.draw_completions,
                pictures.draw_conditionals):
     assert Image.open(draw(str(workdir), 1, output=str(tmp_path / "a.png"))).size
+
+
+def test_a_checkpoint_of_other_scales(run, tmp_path):
+  workdir = shutil.copytree(run[0], tmp_path / "run")
+  path = workdir / "config.json"
+  tree = json.loads(path.read_text())
+  for multi_scale in ([], [2, 2]):
+    tree["model"]["multi_scale"] = multi_scale
+    tree["train"]["scale"] = -1
+    path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="does not belong to the config.json"):
+      prnn.restore(str(workdir))
 
 
 def test_what_is_refused(run, finished_run, tmp_path):
