@@ -27,9 +27,9 @@ from pixelrnn_jax.configs.imagenet import row_lstm_imagenet64
 def multi_scale_mnist() -> Config:
   """Row LSTMs, 7x7 to 28x28, on the packaged binarised MNIST. Not in the paper.
 
-  Sizes and data of the paper's MNIST experiments. Made to be
-  trained in at most 20 minutes on two CPU cores: a short run, RMSProp with momentum
-  and a rate that decays to 0, and validation on 1,000 images, as `quickstart`.
+  The sizes and data of the paper's MNIST experiments, cut to less than 20 minutes on
+  two CPU cores, as `quickstart` is: a short run whose learning rate decays to 0,
+  RMSProp with momentum, and validation on 1,000 images only.
   """
   return Config(
       name="",
