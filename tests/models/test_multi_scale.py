@@ -35,15 +35,16 @@ def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **chang
   return model, variables, images
 
 
-SHAPES = [
-    # shape, factors, levels
-    ((4, 6, 3), (2,), 4), ((4, 4, 1), (2, 2), 2), ((3, 6, 1), (3,), 3),
+CASES = [
+    # kind, shape, factors, levels
+    *((kind, (4, 6, 3), (2,), 4) for kind in KINDS),
+    ("diagonal_bilstm", (4, 4, 1), (2, 2), 2), ("pixel_cnn", (3, 6, 1), (3,), 3),
+    ("row_lstm", (6, 3, 1), (3,), 2),
 ]
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape, multi_scale, levels", SHAPES)
+@pytest.mark.parametrize("kind, shape, multi_scale, levels", CASES)
 def test_logits_equal_the_loops_and_the_value_by_value_way(
     kind, shape, multi_scale, levels):
   model, variables, images = make(kind, shape, multi_scale, levels)
