@@ -120,13 +120,16 @@ class DataConfig:
   Attributes:
     source: `packaged_mnist` (binarised MNIST, in the package),
       `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
-      tests), or `tfds:NAME[/CONFIG]`, any image data set of TensorFlow
-      Datasets (`tfds:mnist`, `tfds:cifar10`, ...).
+      tests), `tfds:NAME[/CONFIG]`, any image data set of TensorFlow Datasets
+      (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`, the user's own
+      images: a folder of PNG and JPEG files, or an `.npz` (see
+      `data/own_images.py`).
     binarization: how grey values become bits where model.levels is 2:
       `static` (drawn once from the intensities with a fixed seed), `dynamic`
       (drawn anew each time an image is used in training), `threshold` (at
       half the range), or `none` for images that are used as they are.
-    data_dir: where TFDS keeps its data; "" is TFDS's default.
+    data_dir: where TFDS keeps its data, and decoded images of a folder are
+      kept; "" is TFDS's default, and `~/.cache/pixelrnn_jax`.
     validation_images: images cut from the end of the training part for
       validation; they are not trained on.
     max_images: use only the first so many images of each part; 0 is all.
@@ -135,7 +138,7 @@ class DataConfig:
 
   source: str = "packaged_mnist"
   binarization: str = "static"
-  data_dir: str = ""
+  data_dir: str = _resumable("")
   validation_images: int = 10_000
   max_images: int = 0
   workers: int = 0
@@ -144,12 +147,12 @@ class DataConfig:
     """Raises InputError for settings that name no data."""
     _check_types(self, "data")
     _check_choice("data.binarization", self.binarization, BINARIZATIONS)
-    if self.source not in ("packaged_mnist", "coloured_mnist") and not (
-        self.source.startswith("tfds:") and len(self.source) > len("tfds:")
-    ):
+    kind, _, name = self.source.partition(":")
+    packaged = self.source in ("packaged_mnist", "coloured_mnist")
+    if not packaged and not (kind in ("tfds", "folder") and name):
       raise InputError(
-          f"data.source={self.source!r}: use 'packaged_mnist',"
-          " 'coloured_mnist' or 'tfds:NAME', for example 'tfds:cifar10'."
+          f"data.source={self.source!r}: use 'packaged_mnist', 'coloured_mnist',"
+          " 'tfds:NAME', for example 'tfds:cifar10', or 'folder:PATH'."
       )
     for name in ("max_images", "workers"):
       if getattr(self, name) < 0:
