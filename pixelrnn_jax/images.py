@@ -322,7 +322,8 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
 def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
   """The largest centred part of the shape H : W, resized by Pillow's box filter.
 
-  Each value is the mean of the pixels whose centres its area covers, rounded.
+  Each value is the mean of the pixels whose centres its area covers, rounded to
+  integers along the rows and again down the columns.
 
   Args:
     pixels: uint8 [h, w, C] of any size.
