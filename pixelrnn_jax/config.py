@@ -22,7 +22,10 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 
 
 def _resumable(default):
-  """A field that may change when a run is resumed: it alters no parameter."""
+  """A field that may change when a run is resumed.
+
+  It alters no parameter, but for rounding.
+  """
   return dataclasses.field(default=default, metadata={"resumable": True})
 
 
@@ -221,6 +224,8 @@ class TrainConfig:
   Attributes:
     seed: parameters, order of the data and samples follow from it.
     batch_size: images in a step, over all devices and processes.
+    accumulate: parts of a device's share of the batch, whose gradients are added
+      up one after the other: less memory, and the same step up to rounding.
     steps: optimiser steps in all.
     log_every: steps between two lines of metrics.
     eval_every: steps between two validations.
@@ -231,6 +236,7 @@ class TrainConfig:
 
   seed: int = 0
   batch_size: int = 16
+  accumulate: int = _resumable(1)
   steps: int = 100_000
   log_every: int = _resumable(50)
   eval_every: int = _resumable(2_500)
@@ -241,7 +247,7 @@ class TrainConfig:
   def validate(self) -> None:
     """Raises InputError for values outside their range."""
     _check_types(self, "train")
-    for name in ("batch_size", "steps", "log_every", "eval_every",
+    for name in ("batch_size", "accumulate", "steps", "log_every", "eval_every",
                  "checkpoint_every", "eval_batch_size"):
       if getattr(self, name) < 1:
         raise InputError(f"train.{name}={getattr(self, name)}: must be at least 1.")

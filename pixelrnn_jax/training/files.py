@@ -1,5 +1,6 @@
 """Files of a work directory."""
 
+import errno
 import os
 
 CONFIG = "config.json"
@@ -7,6 +8,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples"
+LOCK = "lock"
 
 
 def write_text(path: str, text: str) -> None:
@@ -23,6 +25,18 @@ def read_text(path: str) -> str:
     return ""
   with open(path, encoding="utf-8") as file:
     return file.read()
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+  """Whether there was no room to write, for this error or one behind it."""
+  if error is None:
+    return False
+  text = str(error)  # TensorStore's errors have no number
+  return (
+      getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+      or any(os.strerror(n) in text for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+      or is_disk_full(error.__cause__ or error.__context__)
+  )
 
 
 def unwritable_part(directory: str) -> str:

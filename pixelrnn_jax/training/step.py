@@ -1,13 +1,14 @@
 """The step of one device: pure functions under the axis name `devices`.
 
 `parallel.py` maps them over the devices. Shapes: B images of one device, D
-devices.
+devices, A parts of a device's share that are taken one after the other.
 """
 
 import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -20,6 +21,7 @@ AXIS = "devices"
 def train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    accumulate: int,
     state: TrainState,
     images: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -27,11 +29,14 @@ def train_step(
 
       loss = -1 / (D B H W C) sum_n log p(x_n)
 
-  Per dimension, so that gradients have one scale whatever the image's size.
+  Per dimension, so that gradients have one scale whatever the image's size. The
+  gradient of the sum over B images is that of A parts, added up: only the values
+  of B / A images are in memory at a time.
 
   Args:
     model: from `build_model`.
     optimizer: from `make_optimizer`.
+    accumulate: A, which divides B.
     state: the same on all devices.
     images: [B, H, W, C] uint8, this device's part of the batch.
 
@@ -41,13 +46,24 @@ def train_step(
       images: how many images, int32 scalar.
       grad_norm: global norm of the gradient before clipping, float32 scalar.
   """
-  dimensions = math.prod(images.shape[1:])
+  count, dimensions = images.shape[0], math.prod(images.shape[1:])
 
-  def loss_fn(params):
+  def loss_fn(params, images):
     nats = likelihood.total_nats(model, {"params": params}, images)
-    return nats / (images.shape[0] * dimensions), nats
+    return nats / (count * dimensions), nats
 
-  grads, nats = jax.grad(loss_fn, has_aux=True)(state.params)
+  gradient = jax.grad(loss_fn, has_aux=True)
+  if accumulate == 1:
+    grads, nats = gradient(state.params, images)
+  else:
+    parts = images.reshape(accumulate, -1, *images.shape[1:])
+    zeros = jax.tree.map(
+        jnp.zeros_like, jax.eval_shape(gradient, state.params, parts[0]))
+    grads, nats = lax.fori_loop(
+        0, accumulate,
+        lambda i, sums: jax.tree.map(
+            jnp.add, sums, gradient(state.params, parts[i])),
+        zeros)
   # The mean is taken of the gradients: inside loss_fn it would be transposed
   # into another sum over the devices.
   grads = lax.pmean(grads, AXIS)
