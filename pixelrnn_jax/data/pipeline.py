@@ -5,9 +5,9 @@ B / process_count images. Joined in the order of the processes, they are the bat
 that a single process would read, so the run does not depend on how many there are.
 """
 
+import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import grain
@@ -117,11 +117,10 @@ def eval_batches(
 def _end_with_the_parent(index: int, count: int) -> None:
   """Ends a worker process when the training process was killed."""
   del index, count
-  parent = os.getppid()
+  parent = multiprocessing.parent_process()
 
   def watch() -> None:
-    while os.getppid() == parent:
-      time.sleep(0.5)
+    parent.join()
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()
