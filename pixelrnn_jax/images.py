@@ -26,8 +26,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 2**26
 # What Pillow raises for files that are truncated or hold something else.
 _UNREADABLE = (
-    OSError, SyntaxError, ValueError, struct.error, zlib.error,
-    Image.DecompressionBombError)
+    OSError, SyntaxError, ValueError, struct.error, zlib.error)
 
 
 def save_grid(
@@ -285,10 +284,7 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
     with Image.open(path, formats=formats) as image:
       width, height = image.size
       if width * height > MOST_PIXELS:
-        raise InputError(
-            f"{path!r} has {width * height:,} pixels; at most {MOST_PIXELS:,} are"
-            " decoded. Resize it first."
-        )
+        raise Image.DecompressionBombError
       # A JPEG file may have a preview or another view behind the image itself.
       frames = getattr(image, "n_frames", 1) if is_png else 1
       if frames > 1:
@@ -307,6 +303,11 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
       pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
   except InputError:
     raise
+  except Image.DecompressionBombError as error:  # or Pillow's own limit
+    raise InputError(
+        f"{path!r} has more than the {MOST_PIXELS:,} pixels that are decoded at most."
+        " Resize it first."
+    ) from error
   except _UNREADABLE as error:
     raise InputError(
         f"{path!r} is damaged and cannot be read: {error}. Save it again as {kinds}."
