@@ -94,7 +94,7 @@ def _join_processes() -> None:
   elif None in given.values():
     missing = " and ".join(f"--{n}" for n, value in given.items() if value is None)
     raise InputError(
-        f"{missing} is missing: --coordinator, --process_count and --process_id go"
+        f"{missing} missing: --coordinator, --process_count and --process_id go"
         " together. Without all of them, --distributed asks the environment."
     )
   elif not re.fullmatch(r".+:\d+", given["coordinator"]):

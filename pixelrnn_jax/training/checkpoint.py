@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
+from jax.experimental import multihost_utils
 
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import files
@@ -218,6 +219,8 @@ class Checkpoints:
           number += 1
           path = os.path.join(self.directory, f"damaged_{step}_{number}")
         os.rename(self.path(step), path)
+    if restored.damaged:  # the others look when that is done
+      multihost_utils.sync_global_devices("set_aside")
     self._manager.reload()
 
   def _none_message(self, which: str) -> str:

@@ -78,9 +78,13 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
   assert "process 0 of 2 lost the others" in outputs[0][1]
   assert "Traceback" not in outputs[0][1]
   assert time.monotonic() - start < 100  # JAX's own way out takes 300 s
+  damaged = workdir / "checkpoints" / "6" / "state" / "manifest.ocdbt"
+  damaged.write_bytes(damaged.read_bytes()[:20])
   codes, outputs = run_processes(workdir)
   assert codes == [0, 0], outputs
-  assert "Resuming" in outputs[0][0] and "at step 6" in outputs[0][0]
+  assert "checkpoint of step 6 is damaged" in outputs[0][1]
+  assert "Resuming" in outputs[0][0] and "at step 4" in outputs[0][0]
+  assert (workdir / "checkpoints" / "damaged_6").is_dir()
   assert "step" not in outputs[1][0]  # only the first one prints
 
   one, two = (jax.device_get(load_run(str(d)).params) for d in (finished_run, workdir))
