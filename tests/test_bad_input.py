@@ -302,6 +302,7 @@ def test_there_are_enough():
   assert len(ROWS) >= 40
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", ROWS)
 def test_bad_input(name, tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))

@@ -27,16 +27,19 @@ def read_text(path: str) -> str:
     return file.read()
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-  """Whether there was no room to write, for this error or one behind it."""
+def no_room(error: BaseException | None) -> str:
+  """How the system says that there was no room to write; "" if it does not.
+
+  Of this error or one behind it, by its number or, as TensorStore's errors have
+  none, by its text.
+  """
   if error is None:
-    return False
-  text = str(error)  # TensorStore's errors have no number
-  return (
-      getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-      or any(os.strerror(n) in text for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-      or is_disk_full(error.__cause__ or error.__context__)
-  )
+    return ""
+  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    reason = os.strerror(number)
+    if getattr(error, "errno", None) == number or reason in str(error):
+      return reason
+  return no_room(error.__cause__ or error.__context__)
 
 
 def unwritable_part(directory: str) -> str:

@@ -74,12 +74,13 @@ def train(config: Config, workdir: str) -> None:
     try:
       run.train_all()
     except Exception as error:
-      if not files.is_disk_full(error):
+      reason = files.no_room(error)
+      if not reason:
         raise
       raise InputError(
-          f"The disk of --workdir={workdir} is full, after step {run.step}:"
-          f" {' '.join(str(error).split())[-200:]}. Make room; the same command then"
-          " goes on from the newest checkpoint."
+          f"--workdir={workdir} could not be written to after step {run.step}:"
+          f" {reason}. Make room; the same command then goes on from the newest"
+          " checkpoint."
       ) from error
     finally:
       run.iterator.close()
