@@ -6,7 +6,8 @@
 
 `--config=NAME:smoke` is the same pipeline, shrunk to a minute on two cores.
 
-Several processes: the same command in each, with `--distributed` on a TPU pod or
+Several processes, which share the file system of the work directory: the same
+command in each, with `--distributed` on a TPU pod or
 under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I`.
 """
 
