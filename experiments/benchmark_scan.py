@@ -78,7 +78,11 @@ def main(config: Config) -> None:
     iterator = data.train_iterator(config, source)
     pipeline = benchmark.pipeline_images_per_second(config, iterator)
     iterator.close()
-    print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description})")
+    print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description},"
+          f" {config.data.workers} workers)")
+    if "step" in _PARTS.value:
+      ratio = pipeline * measured[-1].seconds / batch
+      print(f"that is {ratio:,.1f} times what the training step takes")
   if _PLOT.value:
     from pixelrnn_jax import plots  # Matplotlib takes a second to import
     figure = plots.times_figure(

@@ -92,7 +92,9 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   def of_chips(size, rest, dtype):
     return jax.ShapeDtypeStruct((len(chips), size, *rest), dtype)
 
-  programs = {"step": (batch, parallel.make_train_step(model, optimizer, chips).lower, (
+  step = parallel.make_train_step(
+      model, optimizer, config.train.accumulate, devices=chips)
+  programs = {"step": (batch, step.lower, (
       state, of_chips(batch // len(chips), shape, jnp.uint8)))}
   if size := _SAMPLES.value:
     keys = jax.eval_shape(

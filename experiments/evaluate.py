@@ -5,7 +5,7 @@
         --split=validation
 
 Prints nats per image and bits per dimension, and writes them to the work
-directory's evaluation.json.
+directory's evaluation.json. Several processes: as for train.py.
 """
 
 from absl import flags
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, distributed=True)

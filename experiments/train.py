@@ -5,6 +5,10 @@
         --config.train.steps=1000 --workdir=runs/short
 
 `--config=NAME:smoke` is the same pipeline, shrunk to a minute on two cores.
+
+Several processes, which share the file system of the work directory: the same
+command in each, with `--distributed` on a TPU pod or
+under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I`.
 """
 
 from absl import flags
@@ -22,4 +26,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True)
+  cli.run(main, config=True, distributed=True)

@@ -241,7 +241,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
       "network: forward", parallel.make_eval_step(model),
       (state.params, batch_of_devices, mask), batch, Work(operations), repeats)
 
-  step = parallel.make_train_step(model, optimizer)
+  step = parallel.make_train_step(model, optimizer, config.train.accumulate)
   start = time.perf_counter()
   compiled = step.lower(state, batch_of_devices).compile()
   compile_seconds = time.perf_counter() - start

@@ -22,7 +22,10 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 
 
 def _resumable(default):
-  """A field that may change when a run is resumed: `train` says what it does."""
+  """A field that may change when a run is resumed: `train` says what it does.
+
+  But for `train.scale`, it alters no parameter, except by rounding.
+  """
   return dataclasses.field(default=default, metadata={"resumable": True})
 
 
@@ -148,13 +151,16 @@ class DataConfig:
   Attributes:
     source: `packaged_mnist` (binarised MNIST, in the package),
       `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
-      tests), or `tfds:NAME[/CONFIG]`, any image data set of TensorFlow
-      Datasets (`tfds:mnist`, `tfds:cifar10`, ...).
+      tests), `tfds:NAME[/CONFIG]`, any image data set of TensorFlow Datasets
+      (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`, the user's own
+      images: a folder of PNG and JPEG files, or an `.npz` (see
+      `data/own_images.py`).
     binarization: how grey values become bits where model.levels is 2:
       `static` (drawn once from the intensities with a fixed seed), `dynamic`
       (drawn anew each time an image is used in training), `threshold` (at
       half the range), or `none` for images that are used as they are.
-    data_dir: where TFDS keeps its data; "" is TFDS's default.
+    data_dir: where TFDS keeps its data, and decoded images of a folder are
+      kept; "" is TFDS's default, and `~/.cache/pixelrnn_jax`.
     validation_images: images cut from the end of the training part for
       validation; they are not trained on.
     max_images: use only the first so many images of each part; 0 is all.
@@ -163,7 +169,7 @@ class DataConfig:
 
   source: str = "packaged_mnist"
   binarization: str = "static"
-  data_dir: str = ""
+  data_dir: str = _resumable("")
   validation_images: int = 10_000
   max_images: int = 0
   workers: int = 0
@@ -172,12 +178,12 @@ class DataConfig:
     """Raises InputError for settings that name no data."""
     _check_types(self, "data")
     _check_choice("data.binarization", self.binarization, BINARIZATIONS)
-    if self.source not in ("packaged_mnist", "coloured_mnist") and not (
-        self.source.startswith("tfds:") and len(self.source) > len("tfds:")
-    ):
+    kind, _, name = self.source.partition(":")
+    packaged = self.source in ("packaged_mnist", "coloured_mnist")
+    if not packaged and not (kind in ("tfds", "folder") and name):
       raise InputError(
-          f"data.source={self.source!r}: use 'packaged_mnist',"
-          " 'coloured_mnist' or 'tfds:NAME', for example 'tfds:cifar10'."
+          f"data.source={self.source!r}: use 'packaged_mnist', 'coloured_mnist',"
+          " 'tfds:NAME', for example 'tfds:cifar10', or 'folder:PATH'."
       )
     for name in ("max_images", "workers"):
       if getattr(self, name) < 0:
@@ -246,6 +252,8 @@ class TrainConfig:
   Attributes:
     seed: parameters, order of the data and samples follow from it.
     batch_size: images in a step, over all devices and processes.
+    accumulate: parts of a device's share of the batch, whose gradients are added
+      up one after the other: less memory, and the same step up to rounding.
     steps: optimiser steps in all.
     log_every: steps between two lines of metrics.
     eval_every: steps between two validations.
@@ -260,6 +268,7 @@ class TrainConfig:
 
   seed: int = 0
   batch_size: int = 16
+  accumulate: int = _resumable(1)
   steps: int = 100_000
   log_every: int = _resumable(50)
   eval_every: int = _resumable(2_500)
@@ -271,7 +280,7 @@ class TrainConfig:
   def validate(self) -> None:
     """Raises InputError for values outside their range."""
     _check_types(self, "train")
-    for name in ("batch_size", "steps", "log_every", "eval_every",
+    for name in ("batch_size", "accumulate", "steps", "log_every", "eval_every",
                  "checkpoint_every", "eval_batch_size"):
       if getattr(self, name) < 1:
         raise InputError(f"train.{name}={getattr(self, name)}: must be at least 1.")

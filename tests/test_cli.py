@@ -71,6 +71,13 @@ BAD = {
     "no flag": (["train.py", "quickstart"], ["unexpected argument 'quickstart'"]),
     "no data": (
         ["train.py", "--config=row_lstm_imagenet32"], ["downsampled_imagenet"]),
+    "half of the process flags": (
+        ["train.py", "--config=quickstart", "--process_id=0"],
+        ["--coordinator and --process_count missing", "go together"]),
+    "no such process": (
+        ["evaluate.py", "--workdir=.", "--coordinator=localhost:1",
+         "--process_count=2", "--process_id=2"],
+        ["--process_id=2 with --process_count=2: must be from 0"]),
     "evaluate nowhere": (
         ["evaluate.py", "--workdir=nowhere"], ["no work directory 'nowhere'"]),
     "evaluate no run": (["evaluate.py", "--workdir=."], ["holds no config.json"]),

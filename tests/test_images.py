@@ -248,7 +248,7 @@ def bad_files(folder):
       str(folder / "palette.png"): "transparent in places",
       str(folder / "animated.png"): "animated: 2 frames",
       str(folder / "a.jpg"): "not a PNG file",
-      str(folder / "empty.png"): "not a PNG file",
+      str(folder / "empty.png"): "is empty",
       str(folder / "cut.png"): "damaged and cannot be read",
       str(folder / "header.png"): "damaged and cannot be read",
       str(folder / "changed.png"): "damaged and cannot be read",

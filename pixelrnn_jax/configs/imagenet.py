@@ -7,10 +7,12 @@
 | `row_lstm_imagenet32` | 3.86 (3.83)               |
 | `row_lstm_imagenet64` | 3.63 (3.57)               |
 
-The data is the paper's `downsampled_imagenet`, whose server is gone: whoever has
-it prepared for TFDS points `--config.data.data_dir` at it. The newer
-`imagenet_resized` (`--config.data.source=tfds:imagenet_resized/32x32`) is another
-resize filter and easier by about 0.26 bits/dim: the two are not comparable.
+The data is the paper's `downsampled_imagenet`, whose server is gone: its tars are
+prepared from TFDS's directory for files got by hand (see
+`data/downsampled_imagenet.py`), or `--config.data.data_dir` points at what somebody
+has prepared. The newer `imagenet_resized`
+(`--config.data.source=tfds:imagenet_resized/32x32`) is another resize filter and
+easier by about 0.26 bits/dim: the two are not comparable.
 The last 10,000 training images are our validation split; the data set's own
 validation images are the test split, as in the paper.
 

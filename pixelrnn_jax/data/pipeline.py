@@ -5,6 +5,9 @@ B / process_count images. Joined in the order of the processes, they are the bat
 that a single process would read, so the run does not depend on how many there are.
 """
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -69,7 +72,8 @@ def train_iterator(
       flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
         grain.MultiprocessingOptions(
-            num_workers=config.data.workers, per_worker_buffer_size=4))
+            num_workers=config.data.workers, per_worker_buffer_size=4),
+        worker_init_fn=_end_with_the_parent)
   return iter(dataset)
 
 
@@ -108,6 +112,18 @@ def eval_batches(
       yield images, np.arange(local) < len(read)
 
   return batches()
+
+
+def _end_with_the_parent(index: int, count: int) -> None:
+  """Ends a worker process when the training process was killed."""
+  del index, count
+  parent = multiprocessing.parent_process()
+
+  def watch() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _local_batch_size(

@@ -1,8 +1,8 @@
 """Where images come from: `load_source` and the values it gives.
 
 Parts. The last `data.validation_images` of the training part are the validation
-split and are never trained on; `data.max_images` then keeps the first so many
-images of each split.
+split and are never trained on, unless the user's own images have a validation part;
+`data.max_images` then keeps the first so many images of each split.
 
 Values, from grey or colour values x in 0 .. 255:
 
@@ -11,6 +11,8 @@ Values, from grey or colour values x in 0 .. 255:
 | 256          | x                                                             |
 | 2            | `data.binarization`, see `binarize.py`                        |
 | other        | floor(x levels / 256)                                         |
+
+The values of an `.npz` are 0 .. levels - 1 already and used as they are.
 
 With `dynamic` binarisation, training draws the bits anew each time an image is
 used; everything else sees the one fixed draw of the static rule, so that two
@@ -25,7 +27,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pixelrnn_jax.config import Config
-from pixelrnn_jax.data import binarize, packaged, tfds_images
+from pixelrnn_jax.data import binarize, own_images, packaged, tfds_images
 from pixelrnn_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -85,13 +87,16 @@ def load_source(config: Config, split: str) -> ImageSource:
   if split not in SPLITS:
     raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
   dataset = _open_dataset(config)
-  part = "test" if split == "test" else "train"
-  start, stop = _image_range(config, split, dataset.sizes[part], dataset.title)
+  part = split if split in dataset.sizes else "train"
+  start, stop = _image_range(
+      config, split, dataset.sizes[part], dataset.title,
+      cut="validation" not in dataset.sizes)
   images = dataset.open(part, start, stop)
   size = (stop - start) * int(np.prod(config.model.image_shape))
   if size <= _MEMORY_BYTES:
     images = _read_all(images, config.model.image_shape)
-  images, treatment, intensities = _values(images, config, split)
+  images, treatment, intensities = _values(
+      images, config, split, dataset.title, getattr(dataset, "largest", None))
   span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
   description = ", ".join(filter(None, [dataset.title, treatment, span]))
   return ImageSource(images, description, intensities)
@@ -104,14 +109,23 @@ def _open_dataset(config: Config):
     return packaged.PackagedMnist()
   if source == "coloured_mnist":
     return packaged.ColouredMnist(config.model.image_shape)
+  if source.startswith("folder:"):
+    return own_images.OwnImages(
+        source.removeprefix("folder:"), config.data.data_dir,
+        config.model.image_shape)
   return tfds_images.TfdsImages(
       source.removeprefix("tfds:"), config.data.data_dir, config.model.image_shape)
 
 
-def _image_range(config: Config, split: str, size: int, title: str) -> tuple[int, int]:
-  """First and last + 1 image of `split` in its part of `size` images."""
+def _image_range(
+    config: Config, split: str, size: int, title: str, cut: bool
+) -> tuple[int, int]:
+  """First and last + 1 image of `split` in its part of `size` images.
+
+  With `cut`, the training part holds the validation split too.
+  """
   start, stop = 0, size
-  if split != "test":
+  if cut and split != "test":
     boundary = size - config.data.validation_images
     if boundary < 1:
       raise InputError(
@@ -143,10 +157,21 @@ def _read_all(images: Images, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _values(
-    images: Images, config: Config, split: str
+    images: Images, config: Config, split: str, title: str, largest: int | None
 ) -> tuple[Images, str, Images | None]:
-  """Values 0 .. levels - 1, how they came about, and grey values if needed."""
+  """Values 0 .. levels - 1, how they came about, and grey values if needed.
+
+  `largest` is the largest of values that are to be used as they are, else None.
+  """
   levels, rule = config.model.levels, config.data.binarization
+  if largest is not None and largest < levels < 256:
+    return images, f"{levels} levels as stored", None
+  if largest is not None and 2 < levels <= largest:
+    raise InputError(
+        f"{title} holds values up to {largest}, but model.levels={levels}: the values"
+        " of an .npz are used as they are, 0 .. levels - 1. Store"
+        f" floor(x {levels} / 256), or set model.levels=256."
+    )
   if config.data.source == "packaged_mnist":
     return images, "static binarisation", None
   if levels == 256:

@@ -3,10 +3,12 @@
 A data set that is prepared in a random-access format (`array_record`) is read by
 index. One that is not yet prepared is prepared on first use where that is
 possible: the builders that come with TFDS need TensorFlow for it, once, and a
-network; builders of one's own usually need neither.
+network; builders of one's own usually need neither, nor does
+`downsampled_imagenet`, which is prepared from its tars.
 """
 
 import importlib.util
+import os
 import socket
 import threading
 import time
@@ -16,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from pixelrnn_jax import locks
 from pixelrnn_jax.errors import InputError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
 _PROBE_SECONDS = 5.0
+# What array_record and Pillow raise for files that are missing or damaged.
+_UNREADABLE = (OSError, RuntimeError, SyntaxError, IndexError)
 
 
 class TfdsImages:
@@ -81,13 +86,7 @@ class TfdsImages:
           f" --dataset_version_dir={directory}`."
       ) from error
     images = _Images(examples, self.title, self.image_shape)
-    try:
-      images[0]
-    except (OSError, RuntimeError) as error:
-      raise InputError(
-          f"{self.title} cannot be read from {directory}: {_first_line(error)}"
-          " Delete that directory and prepare the data set again."
-      ) from error
+    images[0]
     return images
 
 
@@ -103,7 +102,13 @@ class _Images:
     return len(self._examples)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    image = self._examples[index]["image"]
+    try:
+      image = self._examples[index]["image"]
+    except _UNREADABLE as error:
+      raise InputError(
+          f"Image {index} of {self._title} cannot be read: {_first_line(error)}"
+          " Delete the data set's directory and prepare it again."
+      ) from error
     if image.shape != self._shape:
       raise InputError(_shape_message(self._title, image.shape, self._shape))
     return image
@@ -113,6 +118,8 @@ def _prepared_builder(name: str, data_dir: str) -> Any:
   """A TFDS builder whose data is on disk."""
   # Half a second to import, and only this kind of source needs it.
   import tensorflow_datasets as tfds
+
+  from pixelrnn_jax.data import downsampled_imagenet
 
   place = data_dir or "TFDS's default directory"
   try:
@@ -132,15 +139,34 @@ def _prepared_builder(name: str, data_dir: str) -> Any:
     ) from error
   if builder.is_prepared():
     return builder
-  _check_can_prepare(name, builder)
+  advice = "Make room, or mend what it says, and start again."
+  if builder.name == downsampled_imagenet.NAME:
+    size, folder = builder.builder_config.name, _by_hand(builder)
+    downsampled_imagenet.check_tars(folder, size)
+    builder = downsampled_imagenet.make_builder(
+        folder, size, builder.data_dir_root)
+  else:
+    _check_can_prepare(name, builder)
+    advice = _how_to_prepare(name, builder)
   try:
-    builder.download_and_prepare(file_format="array_record")
+    root = str(builder.data_dir_root)
+    os.makedirs(root, exist_ok=True)
+    # Another process may be at it, and will have done it.
+    with locks.hold(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
+      if not builder.is_prepared():
+        builder.download_and_prepare(file_format="array_record")
+  except InputError:
+    raise
   except Exception as error:  # builders and downloads raise anything
     raise InputError(
-        f"tfds:{name} could not be prepared: {_first_line(error)}"
-        f" {_how_to_prepare(name, builder)}"
+        f"tfds:{name} could not be prepared: {_first_line(error)} {advice}"
     ) from error
   return builder
+
+
+def _by_hand(builder: Any) -> Any:
+  """TFDS's directory for files that users get by hand."""
+  return builder.data_dir_root / "downloads" / "manual"
 
 
 def _check_can_prepare(name: str, builder: Any) -> None:
@@ -154,18 +180,11 @@ def _check_can_prepare(name: str, builder: Any) -> None:
         f" {_how_to_prepare(name, builder)}"
     )
   downloads = builder.url_infos or {}
-  by_hand = builder.data_dir_root / "downloads" / "manual"
   missing = [
       url for url, info in downloads.items()
-      if not (info.filename and (by_hand / info.filename).exists())
+      if not (info.filename and (_by_hand(builder) / info.filename).exists())
   ]
-  if builder.name == "downsampled_imagenet":
-    # Each configuration has its own two of the four files.
-    missing = [url for url in missing if builder.builder_config.name in url]
-    reachable = not missing
-  else:
-    reachable = not missing or _any_answers(missing)
-  if not reachable:
+  if missing and not _any_answers(missing):
     raise InputError(
         f"tfds:{name} is not in {builder.data_dir_root} and cannot be downloaded:"
         f" its server does not answer. {_how_to_prepare(name, builder)}"
@@ -174,22 +193,11 @@ def _check_can_prepare(name: str, builder: Any) -> None:
 
 def _how_to_prepare(name: str, builder: Any) -> str:
   """What the user has to do, with the exact commands, in one line."""
-  root = builder.data_dir_root
-  steps = (
-      "Prepare it, here or on another machine, with `pip install tensorflow-cpu` and"
-      f" `tfds build --file_format=array_record --data_dir={root} {name}`; if the"
-      " files are in another directory, pass --config.data.data_dir=DIR."
-  )
-  if builder.name != "downsampled_imagenet":
-    return steps
-  size = builder.builder_config.name
   return (
-      "The server of these images (the paper's ImageNet) is gone: get"
-      f" train_{size}.tar and valid_{size}.tar from someone who has them and put"
-      f" them in {root / 'downloads' / 'manual'}; TFDS checks their SHA-256 sums."
-      f" {steps} Or use imagenet_resized, another resize of the same images that is"
-      " easier by about 0.26 bits/dim and so not comparable with the paper:"
-      f" --config.data.source=tfds:imagenet_resized/{size}"
+      "Prepare it, here or on another machine, with `pip install tensorflow-cpu` and"
+      " `tfds build --file_format=array_record"
+      f" --data_dir={builder.data_dir_root} {name}`; if the files are in another"
+      " directory, pass --config.data.data_dir=DIR."
   )
 
 

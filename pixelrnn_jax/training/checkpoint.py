@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
+from jax.experimental import multihost_utils
 
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import files
@@ -41,11 +42,20 @@ class Info:
     validation_nats: per image, at this step; None if it was not measured.
     devices: that the run used.
     processes: that the run used.
+    data: description of the images it was trained on.
+    accumulate: parts of a device's batch; see TrainConfig.
+    device_kind: of the first device.
+    jax: version.
   """
 
   validation_nats: float | None
   devices: int
   processes: int
+  # Older checkpoints do not have these.
+  data: str = ""
+  accumulate: int = 1
+  device_kind: str = ""
+  jax: str = ""
 
 
 @dataclasses.dataclass
@@ -121,6 +131,8 @@ class Checkpoints:
       state: TrainState,
       iterator: grain.DatasetIterator,
       validation_nats: float | None,
+      data: str = "",
+      accumulate: int = 1,
   ) -> None:
     """Saves a checkpoint, then deletes all but the last two and the best.
 
@@ -128,9 +140,13 @@ class Checkpoints:
       step: `state.step`; a checkpoint of that step is replaced.
       state: on the host.
       iterator: of the training data; the next batch is that of the next step.
-      validation_nats: per image, at this step; None if not measured.
+      validation_nats: see Info, as for those that follow.
+      data: description.
+      accumulate: parts of a device's batch.
     """
-    info = Info(validation_nats, jax.device_count(), jax.process_count())
+    info = Info(
+        validation_nats, jax.device_count(), jax.process_count(), data, accumulate,
+        jax.devices()[0].device_kind, jax.__version__)
     if step in self.steps():
       self._manager.delete(step)
     self._manager.save(
@@ -205,6 +221,8 @@ class Checkpoints:
           number += 1
           path = os.path.join(self.directory, f"damaged_{step}_{number}")
         os.rename(self.path(step), path)
+    if restored.damaged:  # the others look when that is done
+      multihost_utils.sync_global_devices("set_aside")
     self._manager.reload()
 
   def _none_message(self, which: str) -> str:
@@ -221,8 +239,9 @@ class Checkpoints:
   def _info(self, step: int) -> Info:
     args = ocp.args.Composite(info=ocp.args.JsonRestore())
     info = self._manager.restore(step, args=args)["info"]
-    names = {field.name for field in dataclasses.fields(Info)}
-    return Info(**{name: info[name] for name in names})
+    return Info(**{
+        field.name: info[field.name] for field in dataclasses.fields(Info)
+        if field.name in info or field.default is dataclasses.MISSING})
 
   def _read(self, step, template, iterator) -> tuple[TrainState, Info]:
     info = self._info(step)

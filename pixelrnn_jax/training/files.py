@@ -1,5 +1,6 @@
 """Files of a work directory."""
 
+import errno
 import os
 
 CONFIG = "config.json"
@@ -7,6 +8,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples"
+LOCK = "lock"
 
 
 def write_text(path: str, text: str) -> None:
@@ -23,6 +25,21 @@ def read_text(path: str) -> str:
     return ""
   with open(path, encoding="utf-8") as file:
     return file.read()
+
+
+def no_room(error: BaseException | None) -> str:
+  """How the system says that there was no room to write; "" if it does not.
+
+  Of this error or one behind it, by its number or, as TensorStore's errors have
+  none, by its text.
+  """
+  if error is None:
+    return ""
+  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    reason = os.strerror(number)
+    if getattr(error, "errno", None) == number or reason in str(error):
+      return reason
+  return no_room(error.__cause__ or error.__context__)
 
 
 def unwritable_part(directory: str) -> str:

@@ -6,18 +6,20 @@ batches from the data iterator, whose position is in the checkpoint, and keys by
 an undisturbed one does.
 """
 
+import contextlib
 import json
 import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from pixelrnn_jax import data
+from pixelrnn_jax import data, locks
 from pixelrnn_jax.config import Config, changed_fields, to_json
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.images import save_grid
@@ -25,7 +27,7 @@ from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import sample
 from pixelrnn_jax.training import files, parallel
-from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.checkpoint import Checkpoints, Info
 from pixelrnn_jax.training.evaluation import (
   Evaluation,
   evaluate,
@@ -60,29 +62,61 @@ def train(config: Config, workdir: str) -> None:
 
   Raises:
     InputError: the config, the devices, the data or the work directory do not
-      fit each other, in which case nothing was written; or the loss is no longer
-      finite.
+      fit each other, or another training is at work there, in which case nothing
+      was written; or the disk is full, or the loss is no longer finite.
     Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
   """
-  config.validate()
-  parallel.check_batch_size(config.train)
-  check_workdir(config, workdir)
-  sources = {
-      split: data.load_source(config, split)
-      for split in ("train", "validation", "test")
-  }
-  run = _Run(config, workdir, sources)
-  try:
-    run.restore()
-    run.prepare_workdir()
-    if run.step < config.train.steps:
-      run.train()
-    else:
-      run.say(
-          f"{workdir} is complete: {run.step} steps. More train.steps would go on.")
-  finally:
-    run.iterator.close()
-  run.finish()
+  with parallel.together():
+    config.validate()
+    parallel.check_batch_size(config.train)
+    check_workdir(config, workdir)
+    sources = {
+        split: data.load_source(config, split)
+        for split in ("train", "validation", "test")
+    }
+  with _alone_in(workdir):
+    with parallel.together():
+      check_workdir(config, workdir)  # another run may have been here meanwhile
+      run = _Run(config, workdir, sources)
+    try:
+      run.train_all()
+    except Exception as error:
+      reason = files.no_room(error)
+      if not reason:
+        raise
+      raise InputError(
+          f"--workdir={workdir} could not be written to after step {run.step}:"
+          f" {reason}. Make room; the same command then goes on from the newest"
+          " checkpoint."
+      ) from error
+    finally:
+      run.iterator.close()
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: str) -> Iterator[None]:
+  """A context that one training of this machine at a time is in.
+
+  With several processes the first one stands for all.
+  """
+  with contextlib.ExitStack() as stack:
+    with parallel.together():
+      if jax.process_index() == 0:
+        try:
+          os.makedirs(workdir, exist_ok=True)
+          stack.enter_context(
+              locks.hold(os.path.join(workdir, files.LOCK), wait=False))
+        except locks.Held as held:
+          raise InputError(
+              f"--workdir={workdir} is in use by another training ({held}). Wait for"
+              " it, stop it, or use another --workdir."
+          ) from held
+        except OSError as error:
+          raise InputError(
+              f"--workdir={workdir} cannot be used: {error.strerror}. Make room, or use"
+              " another --workdir."
+          ) from error
+    yield
 
 
 def check_workdir(config: Config, workdir: str) -> None:
@@ -121,7 +155,7 @@ class _Run:
     self.model = build_model(config.model)
     self.optimizer = make_optimizer(config.optimizer)
     self.train_step = parallel.make_train_step(
-        self.model, self.optimizer, scale=config.train.scale)
+        self.model, self.optimizer, config.train.accumulate, config.train.scale)
     self.eval_step = parallel.make_eval_step(self.model)
     self.iterator = data.train_iterator(
         config, sources["train"], jax.process_index(), jax.process_count())
@@ -142,6 +176,19 @@ class _Run:
   def due(self, every: int) -> bool:
     """Whether something that is done `every` steps and at the end is due."""
     return self.step % every == 0 or self.step == self.config.train.steps
+
+  def train_all(self) -> None:
+    """All that is still to be done."""
+    with parallel.together():
+      self.restore()
+    self.write_config()
+    if self.step < self.config.train.steps:
+      self.train()
+    else:
+      self.say(
+          f"{self.workdir} is complete: {self.step} steps. More train.steps would go"
+          " on.")
+    self.finish()
 
   def restore(self) -> None:
     """Takes up the newest good checkpoint, or draws the parameters."""
@@ -166,23 +213,37 @@ class _Run:
         and self.due(self.config.train.eval_every)
     )
     self.say(f"Resuming {self.workdir} at step {self.step}.")
-    if restored.info.devices != jax.device_count():
+    self.compare(restored.info)
+
+  def compare(self, info: Info) -> None:
+    """Says where this process differs from that of the checkpoint.
+
+    Raises:
+      InputError: the data has changed.
+    """
+    now = self.sources["train"].description
+    if info.data not in ("", now):
+      raise InputError(
+          f"--workdir={self.workdir} was trained on {info.data}, and now data.source"
+          f" is {now}. Put that data back, or use another --workdir."
+      )
+    differences = [
+        f"{what}: {before} became {after}" for what, before, after in (
+            ("devices", info.devices, jax.device_count()),
+            ("train.accumulate", info.accumulate, self.config.train.accumulate),
+            ("device", info.device_kind, jax.devices()[0].device_kind),
+            ("JAX", info.jax, jax.__version__),
+        ) if before not in ("", after)
+    ]
+    if differences:
       self.say(
-          f"The run had {restored.info.devices} devices and now has"
-          f" {jax.device_count()}: figures will agree with those of an"
-          " undisturbed run up to rounding, not bit for bit."
+          f"Not as before: {'; '.join(differences)}. Figures will agree with those of"
+          " an undisturbed run up to rounding, not bit for bit."
       )
 
-  def prepare_workdir(self) -> None:
+  def write_config(self) -> None:
     """Writes the config: from here on the directory belongs to this run."""
     if jax.process_index() == 0:
-      try:
-        os.makedirs(self.workdir, exist_ok=True)
-      except OSError as error:
-        raise InputError(
-            f"--workdir={self.workdir} cannot be made: {error.strerror}. Use"
-            " another --workdir."
-        ) from error
       path = os.path.join(self.workdir, files.CONFIG)
       if files.read_text(path) != to_json(self.config):
         files.write_text(path, to_json(self.config))
@@ -331,7 +392,8 @@ class _Run:
       raise InputError(_diverged("The parameters are not finite", self.step))
     self.checkpoints.save(
         self.step, state, self.iterator,
-        validation.nats_per_image if validation else None)
+        validation.nats_per_image if validation else None,
+        self.sources["train"].description, self.config.train.accumulate)
 
   def finish(self) -> None:
     """Evaluates the last checkpoint and draws samples, unless that is done."""

@@ -2,9 +2,12 @@
 
 import json
 import os
+import time
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from pixelrnn_jax.training import files
 
@@ -25,15 +28,21 @@ class MetricsWriter:
       path = os.path.join(workdir, files.METRICS)
       _drop_after(path, step)
       self._file = open(path, "a", encoding="utf-8")
-      self._events = SummaryWriter(workdir, purge_step=step + 1)
+      # Not SummaryWriter: its thread dies of a full disk, and the run then waits
+      # for it forever.
+      self._events = EventsWriter(os.path.join(workdir, "events"))
+      self._write_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
   def __enter__(self) -> "MetricsWriter":
     return self
 
-  def __exit__(self, *_) -> None:
-    if self._file is not None:
-      self._file.close()
-      self._events.close()
+  def __exit__(self, kind, *_) -> None:
+    for file in filter(None, (self._file, self._events)):
+      try:
+        file.close()
+      except OSError:  # what could not be written then cannot be now
+        if kind is None:
+          raise
 
   def write(self, step: int, values: dict[str, float], description: str) -> None:
     """One line, {"step": step, **values, "data": description}.
@@ -49,7 +58,12 @@ class MetricsWriter:
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in values.items():
-      self._events.add_scalar(name, value, step, summary_description=description)
+      self._write_event(
+          step, summary=scalar(name, value, summary_description=description))
+    self._events.flush()
+
+  def _write_event(self, step: int, **content) -> None:
+    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
 def _drop_after(path: str, step: int) -> None:

@@ -6,13 +6,15 @@ to [D, B / D, ...] with D the devices of this process. The same code runs on one
 CPU, several accelerators and several processes.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pixelrnn_jax.config import TrainConfig
@@ -30,6 +32,12 @@ def check_batch_size(config: TrainConfig) -> None:
         f"train.batch_size={config.batch_size} cannot be split evenly over"
         f" {devices} devices. Use a multiple of {devices}, for example {choices}."
     )
+  share = config.batch_size // devices
+  if share % config.accumulate:
+    raise InputError(
+        f"train.accumulate={config.accumulate} does not divide a device's share of"
+        f" the batch, {share} of {config.batch_size} images. Use a divisor of {share}."
+    )
   if config.eval_batch_size % processes:
     raise InputError(
         f"train.eval_batch_size={config.eval_batch_size} cannot be split evenly"
@@ -38,8 +46,8 @@ def check_batch_size(config: TrainConfig) -> None:
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation,
-    devices: Sequence[jax.Device] | None = None, scale: int = -1,
+    model: nn.Module, optimizer: optax.GradientTransformation, accumulate: int = 1,
+    scale: int = -1, devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
   """`step.train_step` of a scale over all devices, or over those given.
 
@@ -48,7 +56,7 @@ def make_train_step(
     consumes the state that it is given: use the one that it returns.
   """
   return jax.pmap(
-      functools.partial(step.train_step, model, optimizer, scale=scale),
+      functools.partial(step.train_step, model, optimizer, accumulate, scale),
       axis_name=step.AXIS, in_axes=(None, 0), out_axes=(None, None),
       donate_argnums=0, devices=devices,
   )
@@ -65,6 +73,28 @@ def make_eval_step(model: nn.Module) -> Callable:
       functools.partial(step.eval_step, model),
       axis_name=step.AXIS, in_axes=(None, 0, 0), out_axes=(None, None),
   )
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """A context that all processes leave with an InputError, or none.
+
+  Otherwise the others would wait for the one that has found something wrong.
+  """
+  problem = None
+  try:
+    yield
+  except InputError as error:
+    problem = error
+  if jax.process_count() > 1:
+    found = multihost_utils.process_allgather(np.array(problem is not None))
+    if problem is None and found.any():
+      raise InputError(
+          f"Process {int(np.argmax(found))} of {jax.process_count()} could not go on;"
+          " it says why."
+      )
+  if problem is not None:
+    raise problem
 
 
 def replicate(tree):

@@ -1,7 +1,8 @@
 """The step of one device: pure functions under the axis name `devices`.
 
 `parallel.py` maps them over the devices. Shapes: B images of one device, D
-devices, S scales (1 for most models).
+devices, A parts of a device's share that are taken one after the other, S scales (1
+for most models).
 """
 
 import math
@@ -21,9 +22,10 @@ AXIS = "devices"
 def train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    accumulate: int,
+    scale: int,
     state: TrainState,
     images: jax.Array,
-    scale: int = -1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step down the mean negative log-likelihood, in nats per dimension.
 
@@ -34,12 +36,16 @@ def train_step(
   dimensions. As the scales share no parameter and each has its own optimiser, to
   train them together or one by one on the same batches is the same.
 
+  The gradient of the sum over B images is that of A parts, added up: only the
+  values of B / A images are in memory at a time.
+
   Args:
     model: from `build_model`.
     optimizer: from `make_optimizer`.
+    accumulate: A, which divides B.
+    scale: the one that is trained, -1 for all; the others stay as they are.
     state: the same on all devices.
     images: [B, H, W, C] uint8, this device's part of the batch.
-    scale: the one that is trained, -1 for all; the others stay as they are.
 
   Returns:
     The next state, the same on all devices, and over all devices
@@ -49,14 +55,26 @@ def train_step(
   """
   trained = trained_scales(model.config, scale)
   shapes = model.config.scale_shapes()
+  count = images.shape[0]
 
-  def loss_fn(params):
+  def loss_fn(params, images):
     nats = jax.tree.leaves(
         likelihood.total_nats(model, {"params": params}, images))
-    loss = sum(nats[s] / (images.shape[0] * math.prod(shapes[s])) for s in trained)
+    loss = sum(nats[s] / (count * math.prod(shapes[s])) for s in trained)
     return loss, jnp.stack([nats[s] for s in trained])
 
-  grads, nats = jax.grad(loss_fn, has_aux=True)(state.params)
+  gradient = jax.grad(loss_fn, has_aux=True)
+  if accumulate == 1:
+    grads, nats = gradient(state.params, images)
+  else:
+    parts = images.reshape(accumulate, -1, *images.shape[1:])
+    zeros = jax.tree.map(
+        jnp.zeros_like, jax.eval_shape(gradient, state.params, parts[0]))
+    grads, nats = lax.fori_loop(
+        0, accumulate,
+        lambda i, sums: jax.tree.map(
+            jnp.add, sums, gradient(state.params, parts[i])),
+        zeros)
   # The mean is taken of the gradients: inside loss_fn it would be transposed
   # into another sum over the devices.
   grads = lax.pmean(grads, AXIS)

@@ -1,11 +1,16 @@
-"""Tiny TFDS data sets, really prepared and read from disk."""
+"""Tiny data sets of TFDS and tars of ImageNet, really written and read."""
 
+import hashlib
+import io
 import pathlib
+import tarfile
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from pixelrnn_jax.data import downsampled_imagenet
 
 
 def make_builder(
@@ -64,3 +69,42 @@ def prepare(tmp_path):
     return tmp_path
 
   return run
+
+
+def png(image):
+  content = io.BytesIO()
+  Image.fromarray(image).save(content, "PNG")
+  return content.getvalue()
+
+
+def write_tar(path, images, extra=()):
+  with tarfile.open(path, "w") as archive:
+    folder = tarfile.TarInfo(path.stem)
+    folder.type = tarfile.DIRTYPE
+    archive.addfile(folder)
+    files = [(f"{path.stem}/{i:07}.png", png(x)) for i, x in enumerate(images, 1)]
+    for name, content in [*files, *extra]:
+      member = tarfile.TarInfo(name)
+      member.size = len(content)
+      archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def tars(tmp_path, monkeypatch):
+  """tars(size, extra) writes two tars, with the right sums; returns the images."""
+
+  def write(size, extra=()):
+    folder = tmp_path / "downloads" / "manual"
+    folder.mkdir(parents=True)
+    side = int(size.split("x")[0])
+    parts, sums = {}, {}
+    for seed, (split, name) in enumerate(downsampled_imagenet.tar_names(size).items()):
+      parts[split] = np.random.default_rng(seed).integers(
+          0, 256, (20 - 10 * seed, side, side, 3), np.uint8)
+      write_tar(folder / name, parts[split], extra)
+      content = (folder / name).read_bytes()
+      sums[name] = (len(content), hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(downsampled_imagenet, "recorded_sums", lambda: sums)
+    return folder, parts
+
+  return write

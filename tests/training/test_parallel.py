@@ -81,3 +81,46 @@ def test_batch_size_must_be_divisible():
   parallel.check_batch_size(TrainConfig(batch_size=16, eval_batch_size=5))
   with pytest.raises(InputError, match="batch_size=15 .* 2 devices.*14 or 16"):
     parallel.check_batch_size(TrainConfig(batch_size=15))
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_config, accumulate):
+  """In float64, so that only the order of sums differs; two devices."""
+  with jax.enable_x64(True):
+    tiny_config.model.dtype = "float64"
+    model = build_model(tiny_config.model)
+    optimizer = optax.sgd(1.0)  # the update is the gradient
+    state = jax.device_get(init_state(
+        model, optimizer, jax.random.key(0), tiny_config.model.image_shape))
+    images = parallel.shard(make_images(tiny_config, 8))
+    (whole, metrics), (parts, metrics_of_parts) = (
+        jax.device_get(parallel.make_train_step(model, optimizer, number)(
+            parallel.replicate(state), images))
+        for number in (1, accumulate))
+    moved = jax.tree.map(np.subtract, state.params, whole.params)
+    assert all(np.abs(x).max() > 1e-7 for x in jax.tree.leaves(moved))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12),
+        whole.params, parts.params)
+    for name in metrics:
+      np.testing.assert_allclose(metrics_of_parts[name], metrics[name], rtol=1e-6)
+
+
+def test_accumulation_takes_less_memory(tiny_config):
+  model = build_model(tiny_config.model)
+  optimizer = optax.sgd(1.0)
+  state = jax.eval_shape(
+      lambda key: init_state(model, optimizer, key, tiny_config.model.image_shape),
+      jax.random.key(0))
+  images = parallel.shard(make_images(tiny_config, 64))
+  sizes = [
+      parallel.make_train_step(model, optimizer, number).lower(state, images)
+      .compile().memory_analysis().temp_size_in_bytes for number in (1, 8)]
+  assert sizes[1] < sizes[0] / 3
+
+
+def test_accumulation_must_divide_a_devices_share():
+  parallel.check_batch_size(TrainConfig(batch_size=16, accumulate=4))
+  for accumulate in (3, 16):
+    with pytest.raises(InputError, match=f"accumulate={accumulate} .* share .*, 8 of"):
+      parallel.check_batch_size(TrainConfig(batch_size=16, accumulate=accumulate))

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -14,51 +15,101 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import train
 from pixelrnn_jax.training.restore import load_run
 
+# As experiments/train.py, with the tiny config; `sys.argv[2]` is the step at which
+# process 1 kills itself.
 CHILD = """
-import sys
-import jax
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+import os, signal, sys
 sys.path.insert(0, {folder!r})
+import jax
 from conftest import make_tiny_config
-from pixelrnn_jax.training import train
-config = make_tiny_config()
-config.train.steps = int(sys.argv[4])
-train(config, sys.argv[3])
+from pixelrnn_jax import cli
+from pixelrnn_jax.training import loop, train
+
+workdir, step, steps = sys.argv[1], *map(int, sys.argv[2:4])
+del sys.argv[1:4]
+original = loop._Window.append
+
+def append(self, metrics):
+  original(self, metrics)
+  self.count = getattr(self, "count", 0) + 1
+  if self.count == step and jax.process_index() == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def main():
+  config = make_tiny_config()
+  config.train.steps = steps
+  train(config, workdir)
+
+loop._Window.append = append
+cli.run(main, distributed=True)
 """
 
 
-def run_processes(workdir, steps):
+def run_processes(*workdirs, kill_at=0, steps=12):
+  """Exit codes and outputs of both, in one work directory or in two."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
   child = CHILD.format(folder=os.path.dirname(__file__))
   processes = [
       subprocess.Popen(
-          [sys.executable, "-c", child, address, str(i), str(workdir), str(steps)],
+          [sys.executable, "-c", child, str(workdirs[-i]), str(kill_at), str(steps),
+           f"--coordinator={address}", "--process_count=2", f"--process_id={i}"],
           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
       for i in range(2)
   ]
   outputs = [process.communicate(timeout=300) for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], outputs
-  assert "step 12" not in outputs[1][0]  # only the first one prints
+  return [process.returncode for process in processes], outputs
 
 
-@pytest.mark.slow
-def test_two_processes_agree_with_one_and_resume(finished_run, tiny_config, tmp_path):
-  run_processes(tmp_path / "run", steps=6)
-  run_processes(tmp_path / "run", steps=12)
-  one, two = (
-      jax.device_get(load_run(str(d)).params) for d in (finished_run, tmp_path / "run"))
+def validations(workdir):
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [
+      (line["step"], line["validation/nats_per_image"]) for line in lines
+      if "validation/nats_per_image" in line]
+
+
+def test_two_processes_agree_with_one_also_after_one_was_killed(
+    finished_run, tiny_config, tmp_path):
+  workdir = tmp_path / "run"
+  start = time.monotonic()
+  codes, outputs = run_processes(workdir, kill_at=8)
+  assert codes == [1, -9], outputs
+  assert "process 0 of 2 lost the others" in outputs[0][1]
+  assert "Traceback" not in outputs[0][1]
+  assert time.monotonic() - start < 100  # JAX's own way out takes 300 s
+  damaged = workdir / "checkpoints" / "6" / "state" / "manifest.ocdbt"
+  damaged.write_bytes(damaged.read_bytes()[:20])
+  codes, outputs = run_processes(workdir)
+  assert codes == [0, 0], outputs
+  assert "checkpoint of step 6 is damaged" in outputs[0][1]
+  assert "Resuming" in outputs[0][0] and "at step 4" in outputs[0][0]
+  assert (workdir / "checkpoints" / "damaged_6").is_dir()
+  assert "step" not in outputs[1][0]  # only the first one prints
+
+  one, two = (jax.device_get(load_run(str(d)).params) for d in (finished_run, workdir))
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), one, two)
   records = [
-      json.loads((d / "evaluation.json").read_text())
-      for d in (finished_run, tmp_path / "run")
-  ]
-  assert records[0]["images"] == records[1]["images"]
+      json.loads((d / "evaluation.json").read_text()) for d in (finished_run, workdir)]
+  assert records[0]["images"] == records[1]["images"] == 24
   np.testing.assert_allclose(
       records[0]["nats_per_image"], records[1]["nats_per_image"], rtol=1e-6)
+  np.testing.assert_allclose(
+      validations(finished_run), validations(workdir), rtol=1e-6)
+  assert len(list(workdir.glob("samples/*.png"))) == 3
 
   tiny_config.train.steps = 14
   with pytest.raises(InputError, match="2 processes, this one has 1"):
-    train(tiny_config, str(tmp_path / "run"))
+    train(tiny_config, str(workdir))
+
+
+def test_one_process_in_trouble_ends_both(tmp_path):
+  """The second one cannot write; the first one does not wait for it."""
+  (tmp_path / "file").write_text("")
+  codes, outputs = run_processes(tmp_path / "run", tmp_path / "file" / "run")
+  assert codes == [1, 1], outputs
+  assert "Process 1 of 2 could not go on; it says why" in outputs[0][1]
+  assert "not a directory that can be written" in outputs[1][1]
+  assert "Traceback" not in outputs[0][1] + outputs[1][1]
+  assert not (tmp_path / "run").exists()

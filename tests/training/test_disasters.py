@@ -1,0 +1,197 @@
+"""A full disk, two runs in one place, data that changed, workers left behind."""
+
+import dataclasses
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from pixelrnn_jax import data
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.training import files, loop, train
+from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.restore import load_run
+
+
+def assert_same_parameters(a, b):
+  a, b = (jax.device_get(load_run(str(workdir)).params) for workdir in (a, b))
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+  """at_step(n, function) calls the function once, after step n."""
+
+  def arm(step, function):
+    original, calls = loop._Window.append, []
+
+    def append(self, metrics):
+      original(self, metrics)
+      calls.append(1)
+      if len(calls) == step:
+        function()
+
+    monkeypatch.setattr(loop._Window, "append", append)
+
+  return arm
+
+
+# TensorStore's callbacks may find Orbax's event loop closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("room", [6000, 300, 0])
+def test_a_disk_that_fills_up(
+    finished_run, tiny_config, tmp_path, at_step, room, capfd):
+  """No file may grow beyond `room` bytes from step 7 on; then there is room again.
+
+  The first stops the arrays of a checkpoint, the others its small files and the
+  metrics. Orbax, TensorStore and our own writes each fail in their own way.
+  """
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  workdir = tmp_path / "run"
+  at_step(7, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1])))
+  try:
+    with pytest.raises(InputError, match="File too large. Make room"):
+      train(tiny_config, str(workdir))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  with Checkpoints(str(workdir)) as checkpoints:
+    assert checkpoints.steps() == [4, 6]
+  assert "Traceback" not in capfd.readouterr().err
+  train(tiny_config, str(workdir))
+  assert "at step 6" in capfd.readouterr().out
+  assert_same_parameters(workdir, finished_run)
+  assert not list(workdir.rglob("*tmp*"))
+
+
+def test_what_a_full_disk_looks_like():
+  full = "No space left on device"
+  assert files.no_room(OSError(28, full)) == full
+  assert files.no_room(
+      ValueError(f"RESOURCE_EXHAUSTED: ... {full} [os_error_code='28']")) == full
+  try:
+    try:
+      raise OSError(122, "Disk quota exceeded")
+    finally:
+      raise RuntimeError("while cleaning up")
+  except RuntimeError as error:
+    assert files.no_room(error) == "Disk quota exceeded"
+  assert not files.no_room(OSError(2, "No such file or directory"))
+
+
+def test_a_second_training_is_refused(tiny_config, tmp_path, at_step):
+  workdir = tmp_path / "run"
+  other = dataclasses.replace(tiny_config.train, steps=20)
+  other = dataclasses.replace(tiny_config, train=other)
+  said = []
+
+  def start_another():
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    with pytest.raises(InputError) as error:
+      train(other, str(workdir))
+    said.append(str(error.value))
+    assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  at_step(3, start_another)
+  with pytest.raises(loop.Interrupted):
+    train(tiny_config, str(workdir))
+  assert "is in use by another training" in said[0]
+  assert f"process {os.getpid()} on " in said[0]
+  assert (workdir / files.LOCK).read_text() == ""
+  at_step(10**9, None)
+  train(tiny_config, str(workdir))  # the lock is free again
+
+
+def test_the_lock_of_a_killed_process_is_free(tiny_config, tmp_path):
+  code = (
+      "import os, signal, sys\n"
+      "from pixelrnn_jax import locks\n"
+      "with locks.hold(sys.argv[1], wait=False):\n"
+      "  os.kill(os.getpid(), signal.SIGKILL)\n")
+  path = tmp_path / files.LOCK
+  assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+  assert "process" in path.read_text()
+  with loop._alone_in(str(tmp_path)):
+    with pytest.raises(InputError, match="in use by another training"):
+      with loop._alone_in(str(tmp_path)):
+        pass
+
+
+def test_other_images_under_the_same_name_are_refused(
+    copy_run, tiny_config, monkeypatch):
+  workdir = copy_run()
+  tiny_config.train.steps = 14
+  original = data.load_source
+
+  def changed(config, split):
+    source = original(config, split)
+    return dataclasses.replace(source, description=f"{source.description} (new)")
+
+  monkeypatch.setattr(data, "load_source", changed)
+  with pytest.raises(InputError, match=r"was trained on .*, and now .*\(new\)"):
+    train(tiny_config, str(workdir))
+
+
+def test_what_may_change_the_rounding_is_said(copy_run, tiny_config, capsys):
+  workdir = copy_run()
+  tiny_config.train.steps = 13
+  tiny_config.train.accumulate = 2
+  tiny_config.train.samples = 0
+  tiny_config.data.data_dir = "elsewhere"
+  train(tiny_config, str(workdir))
+  assert "Not as before: train.accumulate: 1 became 2. Figures" in (
+      capsys.readouterr().out)
+
+
+def test_workers_end_with_a_killed_training(tmp_path):
+  folder = pathlib.Path(__file__).parent
+  code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(folder)!r})
+if __name__ == "__main__":
+  from conftest import make_tiny_config
+  from pixelrnn_jax import data
+  config = make_tiny_config()
+  config.data.workers = 2
+  iterator = data.train_iterator(config, data.load_source(config, "train"))
+  next(iterator)
+  print(os.getpid(), flush=True)
+  signal.pause()
+"""
+  path = tmp_path / "main.py"
+  path.write_text(code)
+  process = subprocess.Popen(
+      [sys.executable, str(path)], stdout=subprocess.PIPE, text=True)
+  assert int(process.stdout.readline()) == process.pid
+  children = children_of(process.pid)
+  assert len(children) >= 2
+  process.kill()
+  process.wait()
+  deadline = time.monotonic() + 20
+  while any(alive(child) for child in children):
+    assert time.monotonic() < deadline, "workers are left behind"
+    time.sleep(0.1)
+
+
+def children_of(parent):
+  path = pathlib.Path(f"/proc/{parent}/task")
+  if not path.exists():
+    pytest.skip("needs /proc")
+  return [
+      int(child) for thread in path.iterdir()
+      for child in (thread / "children").read_text().split()]
+
+
+def alive(pid):
+  try:
+    status = pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[-1]
+    return status.split()[0] != "Z"
+  except FileNotFoundError:
+    return False
