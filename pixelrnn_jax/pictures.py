@@ -255,7 +255,7 @@ def draw_nll(
   """Draws -log2 p(value | all values before it) at every value of images, in bits.
 
   Above each image its sum, above all the data and what was done to it. Of a
-  multi-scale model the largest scale's, given the smaller ones, and the sum of that.
+  multi-scale model the largest scale's alone, given the smaller ones.
 
   Args:
     num: images; by default 6 of the split (3 in colour), or all files.
@@ -288,8 +288,9 @@ def draw_nll(
   bits = nats / math.log(2)
   of_images = zip(
       nats.sum(axis=(1, 2, 3)), bits.mean(axis=(1, 2, 3)), strict=True)
-  titles = [f"{n:.1f} nats" if config.levels == 2 else f"{b:.3f} bits/dim"
-            for n, b in of_images]
+  titles = [f"{n:.1f} nats, " + (
+      f"{n / math.log(2):.1f} bits" if config.levels == 2 else f"{b:.3f} bits/dim")
+      for n, b in of_images]
   title = (
       f"-log2 p(value | all values before it), bits; {description};"
       f" {run.config.name}, step {run.step}"

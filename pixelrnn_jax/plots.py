@@ -167,6 +167,7 @@ def curves_figure(
       if points:
         axes.plot(*np.transpose(points), color=f"C{number}",
                   label=f"{name}, {kind}", **style)
+  axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel("steps")
   axes.set_ylabel(unit)
   axes.grid(color="0.9")

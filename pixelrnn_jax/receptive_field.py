@@ -18,8 +18,8 @@ def receptive_field(
 
   over all K logits of the pixel's channels, at `num` images x_n of uniform real
   values in 0 .. levels - 1, each with weights u_nk of its own from a standard normal
-  distribution. The mean tends to sqrt(2 / pi) times that of the root of
-  sum_k (d logit_k / d x_j)^2, so dependencies do not cancel.
+  distribution. The mean tends to sqrt(2 / pi) times that of
+  (sum_k (d logit_k / d x_j)^2)^(1/2), so dependencies do not cancel.
 
   What masks and shape keep from the pixel is exactly 0: it is in no product.
   The rest is not 0, unless its gradient is 0 at all images (a ReLU that is shut
@@ -64,14 +64,19 @@ def _mean_gradient(model, variables, row, column, keys) -> jax.Array:
   config = model.config
   dtype = jnp.promote_types(config.dtype, jnp.float32)
 
-  def weighted(image, key):
-    logits = model.apply(variables, image[None])[0, row, column]
-    return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
+  @jax.jit
+  def mean(variables, row, column, keys):
 
-  def one(key):
-    of_image, of_weights = jax.random.split(key)
-    image = jax.random.uniform(
-        of_image, config.image_shape, dtype, maxval=config.levels - 1)
-    return jnp.abs(jax.grad(weighted)(image, of_weights))
+    def weighted(image, key):
+      logits = model.apply(variables, image[None])[0, row, column]
+      return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
 
-  return jax.jit(lambda keys: jax.lax.map(one, keys).mean(axis=0))(keys)
+    def one(key):
+      of_image, of_weights = jax.random.split(key)
+      image = jax.random.uniform(
+          of_image, config.image_shape, dtype, maxval=config.levels - 1)
+      return jnp.abs(jax.grad(weighted)(image, of_weights))
+
+    return jax.lax.map(one, keys).mean(axis=0)
+
+  return mean(variables, row, column, keys)
