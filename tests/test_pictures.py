@@ -316,7 +316,8 @@ def test_a_binary_model_takes_no_pixels(runs):
     pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
 
 
-# The command line (of sample.py, if no program is named): flags, what it prints, {run} a work directory of above.
+# The command line, of sample.py if no other is named: flags, what it prints, {run} a
+# work directory of above.
 
 GOOD = {
     "samples": (["--workdir={binary}", "--num=5"], "samples_step_00000000_seed_0.png"),
