@@ -17,7 +17,10 @@ from pixelrnn_jax.config import Config, ModelConfig, load_config
 from pixelrnn_jax.errors import InputError, Interrupted
 
 
-def run(main: Callable, config: bool = False, distributed: bool = False) -> None:
+def run(
+    main: Callable, config: bool = False, distributed: bool = False,
+    optional: bool = False,
+) -> None:
   """Runs an absl main; bad input becomes one line on stderr and exit code 1.
 
   Args:
@@ -25,6 +28,7 @@ def run(main: Callable, config: bool = False, distributed: bool = False) -> None
     config: define `--config=NAME` and `--config.part.field=value`, check them
       and hand the configuration to `main`.
     distributed: define the flags that make this one of several processes.
+    optional: without any `--config...`, `main` is handed None.
   """
   if distributed:
     _define_process_flags()
@@ -32,7 +36,9 @@ def run(main: Callable, config: bool = False, distributed: bool = False) -> None
     main_of_config = main
 
     def main():
-      return main_of_config(_checked_config())
+      given = any(re.match(r"--?(no)?config\b", x) for x in sys.argv[1:])
+      return main_of_config(
+          _checked_config() if given or not optional else None)
 
   def absl_main(_):
     if not flags.FLAGS["verbosity"].present:

@@ -1,11 +1,13 @@
 """Pictures of a trained run: samples, completions, large images grown from small
-ones, conditional distributions.
+ones, conditional distributions, likelihoods, receptive fields, learning curves.
 
-Each function restores a checkpoint, writes one PNG and returns its path, by
-default in the work directory's `samples/`. Nothing is written before everything
-that was asked for has been checked and drawn.
+Each function restores a checkpoint or reads the metrics, writes one PNG and returns
+its path, by default in the work directory's `samples/`. Nothing is written before
+everything that was asked for has been checked and drawn.
 """
 
+import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixelrnn_jax import data, ops
+from pixelrnn_jax.config import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.images import (
   find_files,
@@ -24,10 +27,14 @@ from pixelrnn_jax.images import (
   save_grid,
   save_grown,
 )
+from pixelrnn_jax.likelihood import bound_note, log_probs, scale_name
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.sampling import check_temperature, complete, sample
 from pixelrnn_jax.training import files
 from pixelrnn_jax.training.evaluation import progress_interval
-from pixelrnn_jax.training.restore import Run, load_run
+from pixelrnn_jax.training.metrics import read_metrics
+from pixelrnn_jax.training.restore import Run, load_run, read_config
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
 _MOST_IMAGES, _MOST_PIXELS = 24, 12
@@ -107,7 +114,7 @@ def draw_completions(
         f" (all but one of the {height} rows are kept)."
     )
   path = _output_path(run, workdir, output, "completions", seed, temperature)
-  images = _load_images(run, split, patterns, num, 8)
+  images, _ = _load_images(run, split, patterns, num, 8)
   known = np.zeros(images.shape[1:3], bool)
   known[:known_rows] = True
   with _progress("completing", len(images) * completions) as bar:
@@ -159,7 +166,7 @@ def draw_grown(
     )
   path = _output_path(run, workdir, output, "grown", seed, temperature)
   shape = model.scale_shapes()[0]
-  images = _load_images(run, split, patterns, num, 8, image_shape=shape)
+  images, _ = _load_images(run, split, patterns, num, 8, image_shape=shape)
   originals = None
   if patterns is None:
     originals, images = images, ops.pyramid(images, model.multi_scale)[0]
@@ -207,7 +214,7 @@ def draw_conditionals(
     )
   chosen = [] if binary else _choose_pixels(pixels, *config.image_shape[:2])
   path = _output_path(run, workdir, output, "conditionals")
-  images = _load_images(run, split, patterns, num, 6 if binary else 2, _MOST_IMAGES)
+  images, _ = _load_images(run, split, patterns, num, 6 if binary else 2, _MOST_IMAGES)
 
   @jax.jit
   def conditionals(params, image):
@@ -232,6 +239,187 @@ def draw_conditionals(
     figure = plots.probabilities_figure(images, probabilities)
   else:
     figure = plots.conditionals_figure(images, probabilities, chosen)
+  _make_folder(path)
+  plots.save_figure(figure, path)
+  return path
+
+
+def draw_nll(
+    workdir: str,
+    num: int | None = None,
+    split: str = "test",
+    patterns: Sequence[str] | None = None,
+    which: str = "last",
+    output: str | None = None,
+) -> str:
+  """Draws -log2 p(value | all values before it) at every value of images, in bits.
+
+  Above each image its sum, above all the data and what was done to it. Of a
+  multi-scale model the largest scale's alone, given the smaller ones.
+
+  Args:
+    num: images; by default 6 of the split (3 in colour), or all files.
+    The others: see `draw_completions`.
+
+  Raises:
+    InputError: as `draw_completions`, and where a figure is not finite.
+  """
+  run = load_run(workdir, which)
+  config = run.config.model
+  path = _output_path(run, workdir, output, "nll")
+  images, description = _load_images(
+      run, split, patterns, num, 6 if config.image_shape[2] == 1 else 3, _MOST_IMAGES)
+
+  drawn = []
+  nats_of = jax.jit(lambda params, image: -jax.tree.leaves(
+      log_probs(run.model, {"params": params}, image[None]))[-1][0])
+  with _progress("likelihoods", len(images)) as bar:
+    for image in images:
+      drawn.append(np.float64(nats_of(run.params, jnp.asarray(image))))
+      bar.update()
+  nats = np.stack(drawn)
+  if not np.isfinite(nats).all():
+    raise InputError(
+        f"Likelihoods at step {run.step} are not finite: the model has diverged, or"
+        " the images hold values that it does not know."
+    )
+  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+
+  bits = nats / math.log(2)
+  of_images = zip(
+      nats.sum(axis=(1, 2, 3)), bits.mean(axis=(1, 2, 3)), strict=True)
+  titles = [f"{n:.1f} nats, " + (
+      f"{n / math.log(2):.1f} bits" if config.levels == 2 else f"{b:.3f} bits/dim")
+      for n, b in of_images]
+  title = (
+      f"-log2 p(value | all values before it), bits; {description};"
+      f" {run.config.name}, step {run.step}"
+  )
+  if config.multi_scale:
+    sizes = [scale_name(config, s) for s in range(len(config.multi_scale) + 1)]
+    title += f"; {sizes[-1]} given {sizes[-2]} alone, without the smaller scales' own"
+  figure = plots.nll_figure(images, bits, config.levels, titles, title)
+  _make_folder(path)
+  plots.save_figure(figure, path)
+  return path
+
+
+def draw_receptive_field(
+    config: Config | None = None,
+    workdir: str | None = None,
+    pixel: tuple[int, int] | None = None,
+    num: int = 8,
+    seed: int = 0,
+    which: str = "last",
+    output: str | None = None,
+) -> str:
+  """Draws what the logits of a pixel see, from gradients, as the paper's Figure 2.
+
+  Args:
+    config: of a model that is drawn with random parameters, or
+    workdir: of a trained run.
+    pixel: (row, column); by default the middle one.
+    num: random images that gradients are averaged over.
+    seed: of the images and, with a config, of the parameters.
+    which: `last` or `best` checkpoint of the run.
+    output: path of the PNG; by default in `samples/` of the run, or in the current
+      directory.
+
+  Raises:
+    InputError: both or neither of config and workdir, a multi-scale model, a pixel
+      outside the image, or as `draw_samples`.
+  """
+  if (config is None) == (workdir is None):
+    raise InputError(
+        "Receptive fields are drawn of a config, with random parameters, or of the"
+        " run of a work directory: give one of them, --config or --workdir."
+    )
+  run = load_run(workdir, which) if config is None else None
+  config = run.config if run else config
+  height, width, channels = config.model.image_shape
+  pixel = (height // 2, width // 2) if pixel is None else pixel
+  kind = f"receptive_field_{pixel[0]}_{pixel[1]}"
+  if run:
+    path = _output_path(run, workdir, output, kind)
+  else:
+    name = re.sub(r"\W", "_", config.name)
+    path = _check_output(output or f"{name}_{kind}.png")
+  # In bfloat16 small gradients would be lost.
+  precise = jnp.promote_types(config.model.dtype, jnp.float32)
+  model = build_model(dataclasses.replace(config.model, dtype=str(precise)))
+  of_params, of_field = jax.random.split(jax.random.key(seed))
+  if run:
+    variables = {"params": run.params}
+  else:
+    images = jnp.zeros((1, height, width, channels), jnp.uint8)
+    variables = jax.jit(model.init)(of_params, images)
+  field = np.asarray(receptive_field(model, variables, pixel, of_field, num))
+  if not np.isfinite(field).all():
+    raise InputError("The gradients are not finite: the model has diverged.")
+  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+
+  name = f"{config.name}, " + (f"step {run.step}" if run else "untrained")
+  figure = plots.receptive_field_figure([field.sum(axis=-1)], [name], pixel)
+  _make_folder(path)
+  plots.save_figure(figure, path)
+  return path
+
+
+def draw_curves(
+    workdirs: Sequence[str], unit: str | None = None, output: str | None = None
+) -> str:
+  """Draws learning curves of runs: training and validation, from `metrics.jsonl`.
+
+  Args:
+    workdirs: of the runs.
+    unit: `nats` (per image) or `bits/dim`; by default nats if all of the models are
+      binary.
+    output: path of the PNG; by default in `samples/` of a single run, or in the
+      current directory.
+
+  Raises:
+    InputError: no such run, no figures in it, the same run twice, or a path that
+      cannot be written.
+  """
+  if not workdirs:
+    raise InputError("Learning curves are of one run or several: give a --workdir.")
+  paths = [os.path.abspath(workdir) for workdir in workdirs]
+  if len(set(paths)) < len(paths):
+    raise InputError("The same --workdir is given twice.")
+  models = [read_config(workdir).model for workdir in workdirs]
+  if unit is None:
+    unit = "nats" if all(model.levels == 2 for model in models) else "bits/dim"
+  fields = {"nats": "nats_per_image", "bits/dim": "bits_per_dim"}
+  if unit not in fields:
+    raise InputError(f"unit={unit!r}: must be one of {', '.join(fields)}.")
+  folder = os.path.join(workdirs[0], files.SAMPLES) if len(workdirs) == 1 else ""
+  path = _check_output(output or os.path.join(folder, "curves.png"))
+  curves, notes = [], []
+  short = [os.path.basename(path) for path in paths]
+  names = short if len(set(short)) == len(short) else list(workdirs)
+  for workdir, model, name in zip(workdirs, models, names, strict=True):
+    points = {}
+    for line in read_metrics(workdir):
+      for part in ("train", "validation"):
+        if (figure := line.get(f"{part}/{fields[unit]}")) is not None:
+          points.setdefault(part, []).append((line["step"], figure))
+          points[f"{part} data"] = line["data"].removesuffix(f"; {bound_note(model)}")
+    if not points:
+      raise InputError(
+          f"{workdir!r} has no figures in {unit} of a whole model: nothing to draw.")
+    curves.append((name, points.get("train", []), points.get("validation", [])))
+    of_data = [f"{part}: {points[f'{part} data']}" for part in ("train", "validation")
+               if part in points]
+    notes.append("; ".join([*of_data, *filter(None, [bound_note(model)])]))
+  if len(set(notes)) == 1:
+    title = notes[0]
+  else:  # figures on different data stand side by side: say of which is what
+    title = " | ".join(
+        f"{name}: {note}" for name, note in zip(names, notes, strict=True))
+  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+
+  label = {"nats": "NLL, nats per image", "bits/dim": "NLL, bits per dimension"}
+  figure = plots.curves_figure(curves, label[unit], title)
   _make_folder(path)
   plots.save_figure(figure, path)
   return path
@@ -272,7 +460,11 @@ def _output_path(
   name = f"{kind}_step_{run.step:08d}"
   name += "" if seed is None else f"_seed_{seed}"
   name += "" if temperature == 1 else f"_temperature_{temperature:g}"
-  path = output or os.path.join(workdir, files.SAMPLES, f"{name}.png")
+  return _check_output(output or os.path.join(workdir, files.SAMPLES, f"{name}.png"))
+
+
+def _check_output(path: str) -> str:
+  """The path; InputError if no picture can be written there."""
   if not path.endswith(".png"):
     raise InputError(f"output={path!r}: pictures are PNG files; end it in .png.")
   if os.path.isdir(path):
@@ -294,8 +486,8 @@ def _load_images(
     run: Run, split: str, patterns: Sequence[str] | None, num: int | None,
     default: int, most: int | None = None,
     image_shape: tuple[int, int, int] | None = None,
-) -> np.ndarray:
-  """uint8 [num, H, W, C] from files, or the first of a split.
+) -> tuple[np.ndarray, str]:
+  """uint8 [num, H, W, C] from files, or the first of a split, and what they are.
 
   `image_shape` is that of the files, if it is not the model's.
   """
@@ -318,8 +510,8 @@ def _load_images(
     )
   if patterns is not None:
     shape = tuple(image_shape or config.model.image_shape)
-    return read_images(paths[:wanted], shape, config.model.levels)
-  return np.stack([source[i] for i in range(wanted)])
+    return read_images(paths[:wanted], shape, config.model.levels), "own images"
+  return np.stack([source[i] for i in range(wanted)]), source.description
 
 
 def _choose_pixels(

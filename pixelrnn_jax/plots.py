@@ -1,19 +1,25 @@
-"""Diagrams, drawn with Matplotlib: conditional distributions, times of a benchmark.
+"""Diagrams, drawn with Matplotlib: conditional distributions, likelihoods, receptive
+fields, learning curves, times of a benchmark.
 
 Shapes: N images, H height, W width, C channels, P pixels.
 """
 
 import os
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 CHANNELS = {1: ("",), 3: ("R", "G", "B")}
 _COLOURS = {1: ("0.35",), 3: ("tab:red", "tab:green", "tab:blue")}
 _DPI = 110
+# Classes of pixels in the picture of a receptive field, by number.
+FIELD_CLASSES = ("to come", "before, not seen", "seen")
+_FIELD_COLOURS = ("0.78", "white", "#7fa8d9")
 
 
 def conditionals_figure(
@@ -57,29 +63,116 @@ def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figur
     images: integers [N, H, W, C], 0 or 1.
     probabilities: of a 1, [N, H, W, C].
   """
-  number, _, _, channels = images.shape
-  # Up to three images side by side, so that many do not make a ribbon.
-  across = min(3, number) if channels == 1 else 1
-  down = -(-number // across)
-  widths = [*[1.0] * (channels + 1), 0.12]  # the last one is a gap
-  figure = Figure(
-      (2.1 * sum(widths) * across + 0.8, 2.1 * down + 0.3), dpi=_DPI,
-      layout="constrained")
-  axes = figure.subplots(
-      down, across * len(widths), squeeze=False, width_ratios=widths * across)
-  for panel in axes.flat:
-    panel.set_axis_off()
-  names = ["image", *(f"p({c or 'x'} = 1 | before)" for c in CHANNELS[channels])]
-  for panel, name in zip(axes[0], [*names, ""] * across, strict=True):
-    panel.set_title(name, fontsize=9)
-  panels = axes.reshape(down * across, len(widths))
-  for row, image, of_image in zip(panels, images, probabilities, strict=False):
-    _draw_image(row[0], image, 2)
-    for channel in range(channels):
-      shown = row[channel + 1].imshow(
-          of_image[..., channel], cmap="magma", vmin=0, vmax=1,
-          interpolation="nearest")
-  figure.colorbar(shown, ax=axes, shrink=min(1, 1.5 / down), pad=0.01)
+  names = [f"p({c or 'x'} = 1 | before)" for c in CHANNELS[images.shape[-1]]]
+  return _maps_figure(images, probabilities, names, 2, 1.0, ["image"])
+
+
+def nll_figure(
+    images: np.ndarray, bits: np.ndarray, levels: int, titles: Sequence[str],
+    title: str,
+) -> Figure:
+  """Draws images and, beside each, -log2 p(value | all values before it) as a map.
+
+  Args:
+    images: integers [N, H, W, C], values 0 .. levels - 1.
+    bits: [N, H, W, C], one scale of colours for all.
+    levels: of a value.
+    titles: above each of the N images.
+    title: above the picture.
+  """
+  names = [f"{c} bits".strip() for c in CHANNELS[images.shape[-1]]]
+  figure = _maps_figure(images, bits, names, levels, bits.max(), titles)
+  width = figure.get_figwidth()
+  figure.suptitle("\n".join(textwrap.wrap(title, int(12 * width))), fontsize=9)
+  return figure
+
+
+def receptive_field_figure(
+    fields: Sequence[np.ndarray], names: Sequence[str], pixel: tuple[int, int]
+) -> Figure:
+  """Draws which pixels the logits of a pixel see, as the paper's Figure 2.
+
+  For each field a column: above, the pixels that are seen (blue), those before the
+  pixel that are not (white) and those to come in raster order (grey), and the pixel
+  itself framed; below, the gradients on a logarithmic scale of its own.
+
+  Args:
+    fields: of some models, [H, W] each, see `receptive_field`; 0 is not seen.
+    names: above each.
+    pixel: (row, column).
+  """
+  figure = Figure((3.4 * len(fields), 6.6), dpi=_DPI, layout="constrained")
+  panels = figure.subplots(2, len(fields), squeeze=False)
+  for field, name, (above, below) in zip(fields, names, panels.T, strict=True):
+    above.imshow(
+        field_classes(field, pixel), cmap=ListedColormap(_FIELD_COLOURS), vmin=0,
+        vmax=len(FIELD_CLASSES) - 1, interpolation="nearest")
+    above.set_title(name, fontsize=9)
+    seen = field[field > 0]
+    low, high = (seen.min(), seen.max()) if seen.size else (0.1, 1.0)
+    below.set_facecolor("0.85")
+    shown = below.imshow(
+        np.ma.masked_equal(field, 0), norm=LogNorm(low, max(high, 1.001 * low)),
+        cmap="magma", interpolation="nearest")
+    below.set_title("mean |gradient|; grey: exactly 0", fontsize=9)
+    figure.colorbar(shown, ax=below, shrink=0.8)
+    row, column = pixel
+    for panel in (above, below):
+      height, width = field.shape
+      panel.set_xticks(np.arange(width + 1) - 0.5, minor=True)
+      panel.set_yticks(np.arange(height + 1) - 0.5, minor=True)
+      panel.grid(which="minor", color="0.6", linewidth=0.3)
+      panel.tick_params(which="both", length=0, labelsize=7)
+      panel.add_patch(Rectangle(
+          (column - 0.5, row - 0.5), 1, 1, fill=panel is above, facecolor="tab:red",
+          edgecolor="tab:red", linewidth=1.5))
+  handles = [
+      Patch(facecolor=colour, edgecolor="0.6", label=name)
+      for colour, name in zip(_FIELD_COLOURS, FIELD_CLASSES, strict=True)]
+  handles.append(Patch(color="tab:red", label=f"pixel {row},{column}"))
+  figure.legend(
+      handles=handles[::-1], loc="outside lower center", fontsize=8,
+      ncols=2 if len(fields) == 1 else 4)
+  return figure
+
+
+def field_classes(field: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
+  """Of each pixel the number of its class in `FIELD_CLASSES`, [H, W].
+
+  A pixel that is seen is `seen` wherever it lies: a picture must not hide a leak.
+  """
+  rows, columns = np.indices(field.shape)
+  before = (rows < pixel[0]) | ((rows == pixel[0]) & (columns < pixel[1]))
+  return np.where(field > 0, 2, before.astype(int))
+
+
+def curves_figure(
+    curves: Sequence[tuple[str, Sequence, Sequence]], unit: str, title: str
+) -> Figure:
+  """Draws learning curves: thin lines for training, dots for validation.
+
+  Args:
+    curves: of each run its name and the (step, figure) pairs of training and of
+      validation, either of which may be empty.
+    unit: of the figures.
+    title: above the diagram.
+  """
+  figure = Figure((8, 5), dpi=_DPI, layout="constrained")
+  axes = figure.add_subplot()
+  figure.suptitle("\n".join(textwrap.wrap(title, 96)), fontsize=9)
+  for number, (name, train, validation) in enumerate(curves):
+    for points, kind, style in (
+        (train, "train", dict(linewidth=0.9, alpha=0.7)),
+        (validation, "validation", dict(linewidth=1.8, marker="o", markersize=4))):
+      if points:
+        axes.plot(*np.transpose(points), color=f"C{number}",
+                  label=f"{name}, {kind}", **style)
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.set_xlabel("steps")
+  axes.set_ylabel(unit)
+  axes.grid(color="0.9")
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.legend(fontsize=8)
   return figure
 
 
@@ -129,6 +222,49 @@ def save_figure(figure: Figure, path: str) -> None:
   temporary = f"{path}.tmp"
   FigureCanvasAgg(figure).print_png(temporary)
   os.replace(temporary, path)
+
+
+def _maps_figure(
+    images: np.ndarray, maps: np.ndarray, names: Sequence[str], levels: int,
+    most: float, titles: Sequence[str],
+) -> Figure:
+  """Images and, beside each, a map for each channel, colours from 0 to `most`.
+
+  Args:
+    images: integers [N, H, W, C].
+    maps: [N, H, W, C].
+    names: above the maps of the C channels.
+    levels: of the images.
+    most: the end of the scale of colours.
+    titles: above each image; or one, above each column of them.
+  """
+  number, _, _, channels = images.shape
+  # Up to three images side by side, so that many do not make a ribbon.
+  across = min(3, number) if channels == 1 else 1
+  down = -(-number // across)
+  widths = [*[1.0] * (channels + 1), 0.12]  # the last one is a gap
+  figure = Figure(
+      (2.1 * sum(widths) * across + 0.8, 2.1 * down + 0.3), dpi=_DPI,
+      layout="constrained")
+  axes = figure.subplots(
+      down, across * len(widths), squeeze=False, width_ratios=widths * across)
+  for panel in axes.flat:
+    panel.set_axis_off()
+  panels = axes.reshape(down * across, len(widths))
+  if len(titles) == 1:
+    titles = [*titles * across, *[""] * (number - across)]
+  for n, (row, image, of_image) in enumerate(
+      zip(panels, images, maps, strict=False)):
+    row[0].set_title(titles[n], fontsize=9)
+    _draw_image(row[0], image, levels)
+    for channel in range(channels):
+      shown = row[channel + 1].imshow(
+          of_image[..., channel], cmap="magma", vmin=0, vmax=most,
+          interpolation="nearest")
+      if n < across:
+        row[channel + 1].set_title(names[channel], fontsize=9)
+  figure.colorbar(shown, ax=axes, shrink=min(1, 1.5 / down), pad=0.01)
+  return figure
 
 
 def _draw_image(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,14 @@ import pixelrnn_jax as prnn
 from pixelrnn_jax import data, pictures, plots
 from pixelrnn_jax.config import to_json
 from pixelrnn_jax.images import HIDDEN, save_completions, save_grid
+from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.training import files
 from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.metrics import MetricsWriter
 from pixelrnn_jax.training.restore import load_run
 from pixelrnn_jax.training.state import init_state, make_optimizer
 
-PROGRAM = pathlib.Path(__file__).parent.parent / "experiments" / "sample.py"
+EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 
 
 def make_run(workdir, name, **model):
@@ -148,6 +151,116 @@ def test_conditionals(runs, tmp_path, monkeypatch, kind, pixels, expected):
           calls[0][1][:, p], probabilities[:, row, column], atol=1e-6)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+  """The arguments of every figure that is made."""
+  calls = []
+
+  def spy(original):
+    def figure(*arguments):
+      calls.append(arguments)
+      return original(*arguments)
+    return figure
+
+  for name in ("nll_figure", "receptive_field_figure", "curves_figure"):
+    monkeypatch.setattr(plots, name, spy(getattr(plots, name)))
+  return calls
+
+
+@pytest.mark.parametrize("kind, figure", [
+    ("binary", "bits"), ("colour", "bits/dim"), ("scales", "bits")])
+def test_likelihoods(runs, tmp_path, drawn, kind, figure):
+  path = pictures.draw_nll(str(runs[kind]), 2, output=str(tmp_path / "a.png"))
+  assert Image.open(path).format == "PNG"
+  config, model, variables = restored(runs[kind])
+  expected = first_images(config, "test", 2)
+  images, bits, levels, titles, title = drawn[0]
+  np.testing.assert_array_equal(images, expected)
+  nats = -np.float64(jax.tree.leaves(prnn.log_probs(model, variables, expected))[-1])
+  np.testing.assert_allclose(bits, nats / np.log(2), rtol=1e-4, atol=1e-6)
+  assert levels == config.model.levels
+  for of_image, said in zip(nats, titles, strict=True):
+    per = np.log(2) * (of_image.size if figure == "bits/dim" else 1)
+    first, second = said.split(", ")
+    assert float(first.removesuffix(" nats")) == pytest.approx(of_image.sum(), abs=0.1)
+    assert float(second.removesuffix(f" {figure}")) == pytest.approx(
+        of_image.sum() / per, abs=0.1 if figure == "bits" else 1e-3)
+  assert data.load_source(config, "test").description in title
+  assert ("28x28 given 7x7" in title) == (kind == "scales")
+
+
+def test_receptive_field_of_a_run_and_of_a_config(runs, tmp_path, drawn, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = pictures.draw_receptive_field(workdir=str(runs["colour"]), num=2, seed=3)
+  assert path == str(
+      runs["colour"] / "samples" / "receptive_field_2_3_step_00000000.png")
+  config, model, variables = restored(runs["colour"])
+  key = jax.random.split(jax.random.key(3))[1]
+  field = receptive_field(model, variables, (2, 3), key, 2)
+  (shown,), names, pixel = drawn[0]
+  np.testing.assert_array_equal(shown, np.asarray(field).sum(axis=-1))
+  assert pixel == (2, 3) and "step 0" in names[0]
+
+  config.model.dtype = "bfloat16"  # drawn in float32: the same pixels are seen
+  path = pictures.draw_receptive_field(config, pixel=(2, 3))
+  assert path == "pixel_cnn_cifar10_smoke_receptive_field_2_3.png"
+  assert Image.open(path).format == "PNG"
+  (untrained,), names, _ = drawn[1]
+  assert untrained.dtype == np.float32 and "untrained" in names[0]
+  np.testing.assert_array_equal(untrained > 0, shown > 0)
+  with pytest.raises(prnn.InputError, match="give one of them"):
+    pictures.draw_receptive_field(config, str(runs["colour"]))
+
+
+def write_metrics(workdir, description):
+  with MetricsWriter(str(workdir), 0) as metrics:
+    for step in (5, 10):
+      figures = {"nats_per_image": 100.0 - step, "bits_per_dim": 2.0 - step / 10}
+      for part in ("train", "validation")[:step // 5]:
+        metrics.write(
+            step, {f"{part}/{name}": value for name, value in figures.items()},
+            f"{description}, {part}")
+  with open(workdir / files.METRICS, "a") as file:
+    file.write('{"step": 15, "train/nats_per')  # killed while it wrote
+
+
+def test_curves(runs, tmp_path, drawn, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ("a", "b", "c"):
+    kind = "binary" if name < "c" else "colour"
+    (tmp_path / name).mkdir()
+    shutil.copy(runs[kind] / files.CONFIG, tmp_path / name)
+    write_metrics(tmp_path / name, "digits" if name == "a" else "letters")
+  assert pictures.draw_curves(["a"]) == "a/samples/curves.png"
+  assert pictures.draw_curves(["a", "b/"]) == "curves.png"
+  assert pictures.draw_curves(["a", "c"], output="d.png") == "d.png"
+  assert Image.open("d.png").format == "PNG"
+  nats = ([(5, 95.0), (10, 90.0)], [(10, 90.0)])
+  bits = ([(5, 1.5), (10, 1.0)], [(10, 1.0)])
+  assert drawn[0] == (
+      [("a", *nats)], "NLL, nats per image",
+      "train: digits, train; validation: digits, validation")
+  assert drawn[1][:2] == ([("a", *nats), ("b", *nats)], "NLL, nats per image")
+  # Figures on different data say of which is what.
+  assert "a: train: digits, train;" in drawn[1][2]
+  assert "b: train: letters, train;" in drawn[1][2]
+  assert drawn[2][:2] == ([("a", *bits), ("c", *bits)], "NLL, bits per dimension")
+
+
+@pytest.mark.parametrize("workdirs, arguments, message", [
+    ([], {}, "give a --workdir"),
+    (["{run}", "{run}/"], {}, "given twice"),
+    (["{run}", "nowhere"], {}, "no work directory 'nowhere'"),
+    (["{run}"], {}, "holds no figures yet"),
+    (["{run}"], dict(unit="bits"), "must be one of nats, bits/dim"),
+    (["{run}"], dict(output="a.jpg"), "end it in .png"),
+])
+def test_bad_curves(runs, workdirs, arguments, message):
+  with pytest.raises(prnn.InputError, match=message):
+    pictures.draw_curves(
+        [name.format(run=runs["colour"]) for name in workdirs], **arguments)
+
+
 def test_pixels_of_small_images_and_of_text():
   assert pictures._choose_pixels(None, 1, 1) == [(0, 0)]
   assert pictures._choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
@@ -184,12 +297,17 @@ def contents(folder):
     ("draw_conditionals", dict(pixels=[]), "holds 1 to 12"),
     ("draw_conditionals", dict(pixels=[(0, 0)] * 13), "holds 1 to 12"),
     ("draw_conditionals", dict(patterns=["a.png"] * 25), "at most 24"),
+    ("draw_nll", dict(num=0), "num=0: must be at least 1"),
+    ("draw_nll", dict(patterns=["a.png"] * 25), "at most 24"),
+    ("draw_receptive_field", dict(pixel=(5, 0)), "no pixel 5,0: rows are 0 to 4"),
+    ("draw_receptive_field", dict(num=0), "num=0: must be at least 1"),
+    ("draw_receptive_field", dict(output="a.jpg"), "end it in .png"),
 ])
 def test_bad_arguments_write_nothing(runs, monkeypatch, function, arguments, message):
   before = contents(runs["colour"])
   monkeypatch.chdir(runs["colour"])
   with pytest.raises(prnn.InputError, match=message):
-    getattr(pictures, function)(str(runs["colour"]), **arguments)
+    getattr(pictures, function)(workdir=str(runs["colour"]), **arguments)
   assert contents(runs["colour"]) == before
 
 
@@ -198,7 +316,8 @@ def test_a_binary_model_takes_no_pixels(runs):
     pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
 
 
-# The command line: flags, what it prints, {run} a work directory of above.
+# The command line, of sample.py if no other is named: flags, what it prints, {run} a
+# work directory of above.
 
 GOOD = {
     "samples": (["--workdir={binary}", "--num=5"], "samples_step_00000000_seed_0.png"),
@@ -212,6 +331,12 @@ GOOD = {
     "grown": (
         ["--workdir={scales}", "--grow", "--num=2", "--completions=3", "--seed=2"],
         "grown_step_00000000_seed_2.png"),
+    "likelihoods": (
+        ["plot.py", "--workdir={colour}", "--what=nll", "--images={good}"],
+        "nll_step_00000000.png"),
+    "a receptive field": (
+        ["plot.py", "--workdir={colour}", "--what=receptive_field", "--pixel=4,6"],
+        "receptive_field_4_6_step_00000000.png"),
 }
 BAD = {
     "no checkpoint": (["--workdir={empty}"], "There is no checkpoint in"),
@@ -228,6 +353,17 @@ BAD = {
     "another kind's flag": (
         ["--workdir={colour}", "--known_rows=2"],
         "--known_rows goes with --complete, not with samples"),
+    "no kind of diagram": (["plot.py", "--workdir={colour}"], "--what is required"),
+    "another diagram's flag": (
+        ["plot.py", "--what=nll", "--workdir={colour}", "--config=quickstart"],
+        "--config goes with --what=receptive_field, not with nll"),
+    "a field of nothing": (
+        ["plot.py", "--what=receptive_field"], "give one of them, --config or"),
+    "a field of two scales": (
+        ["plot.py", "--what=receptive_field", "--config=multi_scale_mnist:smoke"],
+        "--config.model.multi_scale='()'"),
+    "no metrics": (
+        ["plot.py", "--what=curves", "--workdir={colour}"], "holds no figures yet"),
 }
 
 
@@ -243,9 +379,10 @@ def answers(runs, tmp_path_factory):
 
   def one(name):
     arguments = [x.format(**names) for x in (GOOD | BAD)[name][0]]
+    program = arguments.pop(0) if arguments[0] == "plot.py" else "sample.py"
     (folder / name).mkdir()
     return subprocess.run(
-        [sys.executable, str(PROGRAM), *arguments], cwd=folder / name,
+        [sys.executable, str(EXPERIMENTS / program), *arguments], cwd=folder / name,
         capture_output=True, text=True, timeout=200, check=False)
 
   before = contents(folder)
@@ -260,7 +397,8 @@ def test_a_good_command_prints_the_path(runs, answers, name):
   result = answers[name]
   assert result.returncode == 0, result.stderr
   arguments, file = GOOD[name]
-  workdir = runs[arguments[0].split("{")[1].rstrip("}")]
+  workdir, = (runs[x.split("{")[1].rstrip("}")] for x in arguments
+              if x.startswith("--workdir"))
   path = pathlib.Path(result.stdout.strip())
   assert path == workdir / "samples" / file
   assert Image.open(path).format == "PNG"

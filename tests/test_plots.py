@@ -81,3 +81,67 @@ def test_times():
     np.testing.assert_allclose([bar.get_x() for bar in part], ends)
     ends = ends + [1e3 * floor[name] for floor in floors]
   np.testing.assert_allclose([bar.get_x() + bar.get_width() for bar in parts[-1]], ends)
+
+
+@pytest.mark.parametrize("number, channels, levels", [(5, 1, 2), (2, 3, 256)])
+def test_nll(number, channels, levels):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, levels, (number, 4, 3, channels), np.uint8)
+  bits = rng.exponential(2.0, images.shape)
+  titles = [f"image {n}" for n in range(number)]
+  figure = plots.nll_figure(images, bits, levels, titles, "some data")
+  assert figure.get_suptitle() == "some data"
+  panels = [axes for axes in figure.axes if axes.images]
+  assert len(panels) == number * (1 + channels)
+  for n in range(number):
+    image, *maps = panels[n * (1 + channels):(n + 1) * (1 + channels)]
+    assert image.get_title() == titles[n]
+    shown = np.asarray(image.images[0].get_array()).reshape(images[n].shape)
+    np.testing.assert_allclose(shown, images[n] / (levels - 1))
+    for c, panel in enumerate(maps):
+      np.testing.assert_array_equal(panel.images[0].get_array(), bits[n, ..., c])
+      assert panel.images[0].get_clim() == (0, bits.max())
+
+
+def test_receptive_field():
+  # Row 2 and the pixel (1, 3) are to come: what is seen there must show.
+  field = np.array([[0, 1e-6, 2, 0], [3, 0, 0, 0.5], [0, 0, 4, 0]])
+  empty = np.zeros((3, 4))
+  figure = plots.receptive_field_figure([field, empty], ["one", "none"], (1, 2))
+  above, _, below, nothing = figure.axes[:4]
+  classes = np.asarray(above.images[0].get_array())
+  names = np.array(plots.FIELD_CLASSES)[classes]
+  before, to_come, seen = "before, not seen", "to come", "seen"
+  assert names.tolist() == [
+      [before, seen, seen, before],
+      [seen, before, to_come, seen],
+      [to_come, to_come, seen, to_come]]
+  shown = below.images[0].get_array()
+  np.testing.assert_array_equal(shown.mask, field == 0)
+  np.testing.assert_array_equal(shown.filled(0), field)
+  assert nothing.images[0].get_array().mask.all()
+  for axes in (above, below):
+    frame, = axes.patches
+    assert (frame.get_y() + 0.5, frame.get_x() + 0.5) == (1, 2)
+  assert above.get_title() == "one"
+  # The legend's colours are those of the pixels.
+  colours = {
+      text.get_text(): patch.get_facecolor() for text, patch in zip(
+          figure.legends[0].texts, figure.legends[0].get_patches(), strict=True)}
+  drawn = above.images[0].to_rgba(classes)
+  for name in plots.FIELD_CLASSES:
+    np.testing.assert_allclose(drawn[names == name], [colours[name]] * (
+        names == name).sum())
+
+
+def test_curves():
+  runs = [("a", [(1, 5.0), (2, 4.0)], [(2, 4.5)]), ("b", [], [(3, 1.0), (6, 0.5)])]
+  figure = plots.curves_figure(runs, "nats", "of what")
+  axes, = figure.axes
+  drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+  assert drawn == {
+      "a, train": [[1, 5], [2, 4]], "a, validation": [[2, 4.5]],
+      "b, validation": [[3, 1], [6, 0.5]]}
+  colours = [line.get_color() for line in axes.lines]
+  assert colours[0] == colours[1] != colours[2]
+  assert axes.get_ylabel() == "nats" and figure.get_suptitle() == "of what"

@@ -9,6 +9,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import files
 
 
@@ -64,6 +65,23 @@ class MetricsWriter:
 
   def _write_event(self, step: int, **content) -> None:
     self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+
+def read_metrics(workdir: str) -> list[dict]:
+  """The lines of a run's `metrics.jsonl`, but for one cut short by a kill.
+
+  Raises:
+    InputError: there are none.
+  """
+  path = os.path.join(workdir, files.METRICS)
+  lines = files.read_text(path).splitlines()
+  metrics = [json.loads(line) for line in lines if _step(line) < float("inf")]
+  if not metrics:
+    raise InputError(
+        f"{path} holds no figures yet: the run has not come to its first"
+        " train.log_every steps. Train on with experiments/train.py."
+    )
+  return metrics
 
 
 def _drop_after(path: str, step: int) -> None:

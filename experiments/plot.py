@@ -1,0 +1,90 @@
+"""Diagrams: receptive fields, likelihoods value by value, learning curves.
+
+    python experiments/plot.py --what=receptive_field --config=row_lstm_mnist
+    python experiments/plot.py --what=receptive_field --workdir=runs/quickstart \
+        --pixel=3,20
+    python experiments/plot.py --what=nll --workdir=runs/quickstart --num=6
+    python experiments/plot.py --what=curves --workdir=runs/one --workdir=runs/two
+
+Writes one PNG, to --output, the work directory's samples/, or, where there is not
+just one, the current directory. Conditional distributions: sample.py --conditionals.
+"""
+
+from absl import flags
+
+from pixelrnn_jax import cli, pictures
+from pixelrnn_jax.config import Config
+from pixelrnn_jax.errors import InputError
+
+_WHAT = flags.DEFINE_enum(
+    "what", None, ["receptive_field", "nll", "curves"],
+    "What a pixel's logits see, by gradients; the bits of every value of images;"
+    " training and validation figures by step.")
+_WORKDIR = flags.DEFINE_multi_string(
+    "workdir", [], "The work directory of the run; several for curves.")
+_OUTPUT = flags.DEFINE_string("output", None, "The PNG file to write.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "last", ["last", "best"],
+    "The last checkpoint, or the one with the best validation figure.")
+_PIXEL = flags.DEFINE_string(
+    "pixel", None, "Whose logits, 'row,column'; the middle one by default.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the random images and, with --config, parameters.", lower_bound=0,
+    upper_bound=2**32 - 1)
+_NUM = flags.DEFINE_integer(
+    "num", None, "Images: random ones to average over (8), or --images' files or the"
+    " first ones of the --split to show (6; 3 in colour).")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "validation", "train"], "Where images come from.")
+_IMAGES = flags.DEFINE_list(
+    "images", None, "PNG files, names or patterns, instead of a split.")
+_UNIT = flags.DEFINE_enum(
+    "unit", None, ["nats", "bits/dim"],
+    "Of the curves; by default nats if all models are binary.")
+
+# The flags that not every diagram takes.
+_TAKEN_BY = {
+    "config": ("receptive_field",),
+    "pixel": ("receptive_field",),
+    "seed": ("receptive_field",),
+    "checkpoint": ("receptive_field", "nll"),
+    "num": ("receptive_field", "nll"),
+    "split": ("nll",),
+    "images": ("nll",),
+    "unit": ("curves",),
+}
+
+
+def main(config: Config | None) -> None:
+  what = cli.required("what", _WHAT.value)
+  for name, takers in _TAKEN_BY.items():
+    given = config is not None if name == "config" else flags.FLAGS[name].present
+    if given and what not in takers:
+      raise InputError(
+          f"--{name} goes with --what={' or '.join(takers)}, not with {what}.")
+  if _IMAGES.value is not None and flags.FLAGS["split"].present:
+    raise InputError("--images and --split: give one of them.")
+  workdirs = _WORKDIR.value
+  if what == "curves":
+    print(pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
+    return
+  if len(workdirs) > 1:
+    raise InputError(f"--what={what} is of one run: give one --workdir.")
+  workdir = workdirs[0] if workdirs else None
+  if what == "nll":
+    path = pictures.draw_nll(
+        cli.required("workdir", workdir), _NUM.value, _SPLIT.value, _IMAGES.value,
+        _CHECKPOINT.value, _OUTPUT.value)
+  else:
+    pixels = None if _PIXEL.value is None else pictures.parse_pixels(_PIXEL.value)
+    if pixels is not None and len(pixels) > 1:
+      raise InputError(f"--pixel={_PIXEL.value}: give one, as in '5,12'.")
+    path = pictures.draw_receptive_field(
+        config, workdir, pixels and pixels[0],
+        8 if _NUM.value is None else _NUM.value, _SEED.value, _CHECKPOINT.value,
+        _OUTPUT.value)
+  print(path)
+
+
+if __name__ == "__main__":
+  cli.run(main, config=True, optional=True)
