@@ -178,6 +178,13 @@ class DataConfig:
     """Raises InputError for settings that name no data."""
     _check_types(self, "data")
     _check_choice("data.binarization", self.binarization, BINARIZATIONS)
+    try:
+      self.source.encode()
+    except UnicodeEncodeError as error:
+      raise InputError(
+          f"data.source={self.source!r}: the name is not UTF-8, so it cannot be written"
+          " beside figures. Rename it."
+      ) from error
     kind, _, name = self.source.partition(":")
     packaged = self.source in ("packaged_mnist", "coloured_mnist")
     if not packaged and not (kind in ("tfds", "folder") and name):

@@ -23,7 +23,7 @@ HIDDEN = ((60, 100, 180), (110, 150, 215))  # striped: no image looks like that
 _PICTURE_PIXELS, _IMAGE_PIXELS = 1280, 192
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# A file of a few bytes can ask for any number of pixels: 200 MB decoded.
+# A file of a few bytes can ask for any number of pixels: these take up to 1.2 GB.
 MOST_PIXELS = 2**26
 # What Pillow raises for files that are truncated or hold something else.
 _UNREADABLE = (

@@ -6,8 +6,8 @@ whatever `data.validation_images` says). Otherwise all images below it are put i
 the order of the SHA-256 of their names (paths relative to the folder, with /); the
 last tenth, rounded down but at least one, is the test part. So the parts do not
 depend on the machine, and a new file moves few others. Files and folders whose
-names begin with a dot, and files that do not end in .png, .jpg or .jpeg, are not
-looked at. What becomes of a file's pixels is in `images.decode` and
+names begin with a dot, links to folders, and files that do not end in .png, .jpg or
+.jpeg, are not looked at. What becomes of a file's pixels is in `images.decode` and
 `images.crop_and_resize`.
 
 An `.npz`. Arrays `train` and `test` and, if it is there, `validation`; or one array
@@ -43,6 +43,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = ("train", "validation", "test")
 _RULES = 1  # a new number when other pixels or parts come from the same files
 _PIECE = 2**22  # bytes read, written or hashed at a time
+_CHECKED = 2**30  # bytes of pixels whose digest each start checks
 # Deflate can shrink zeros a thousand times, but images hardly ten times.
 _MOST_SHRUNK = 200
 _UNREADABLE = (
@@ -176,7 +177,8 @@ class _Folder:
         return error
 
     problems = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Few, as each may hold an image of the largest size.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
       for first in tqdm(
           range(0, len(names), 256), "decoding", unit="x 256 images", leave=False):
         some = pool.map(read, names[first:first + 256])
@@ -308,20 +310,31 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
   version = np.lib.format.read_magic(file)
   if version != (1, 0):
     raise ValueError(f"an array of format {version}, not (1, 0)")
-  return np.lib.format.read_array_header_1_0(file)
+  try:
+    return np.lib.format.read_array_header_1_0(file)
+  except Exception as error:  # of Python's parser, of any kind
+    raise ValueError("the header of an array cannot be read") from error
 
 
 def _image_names(folder: str) -> Iterator[str]:
   """Image files below a folder, relative to it, with /."""
-  for directory, folders, names in os.walk(folder):
+
+  def fail(error: OSError):
+    raise InputError(
+        f"data.source='folder:{folder}': {error.filename} cannot be read:"
+        f" {error.strerror}. Make it readable or take it out.") from error
+
+  for directory, folders, names in os.walk(folder, onerror=fail):
     folders[:] = [name for name in folders if not name.startswith(".")]
     for name in names:
       path = os.path.join(directory, name)
-      if (
-          name.lower().endswith(SUFFIXES) and not name.startswith(".")
-          and os.path.isfile(path)
-      ):
-        yield os.path.relpath(path, folder).replace(os.sep, "/")
+      if not name.lower().endswith(SUFFIXES) or name.startswith("."):
+        continue
+      if not os.path.isfile(path):
+        raise InputError(
+            f"data.source='folder:{folder}': {path} is no file, or a link to nothing."
+            " Mend it or take it out.")
+      yield os.path.relpath(path, folder).replace(os.sep, "/")
 
 
 def _divide(names: Iterator[str] | list[str], path: str) -> dict[str, list[str]]:
@@ -364,13 +377,12 @@ def _cached(reader: _Folder | _Npz, cache: str) -> tuple[Pixels, dict[str, Any]]
   pixels = Pixels(os.path.join(directory, "pixels"), reader.shape, 0, number)
   size = number * int(np.prod(reader.shape))
   try:
-    if not _is_whole(pixels.path, size):
+    if not (about := _about(directory, pixels, size)):
       os.makedirs(cache, exist_ok=True)
       with locks.hold(os.path.join(cache, "lock"), wait=True):
-        if not _is_whole(pixels.path, size):
-          _write(reader, cache, directory, sizes, size)
-    with open(os.path.join(directory, "about.json"), encoding="utf-8") as file:
-      return pixels, json.load(file)
+        if not (about := _about(directory, pixels, size)):
+          about = _write(reader, cache, directory, sizes, size)
+    return pixels, about
   except OSError as error:
     raise InputError(
         f"The decoded images of {reader.path} ({size:,} bytes) cannot be kept in"
@@ -379,14 +391,27 @@ def _cached(reader: _Folder | _Npz, cache: str) -> tuple[Pixels, dict[str, Any]]
     ) from error
 
 
-def _is_whole(path: str, size: int) -> bool:
-  return os.path.exists(path) and os.path.getsize(path) == size
+def _about(directory: str, pixels: Pixels, size: int) -> dict[str, Any] | None:
+  """What is known of cached pixels; None if they are not there, or damaged.
+
+  Their digest is checked where they are few enough to be read into memory anyway.
+  """
+  try:
+    with open(os.path.join(directory, "about.json"), encoding="utf-8") as file:
+      about = json.load(file)
+    good = (
+        set(about) == {"sizes", "largest", "digest"}
+        and os.path.getsize(pixels.path) == size
+        and (size > _CHECKED or _digest(pixels.path, pixels.shape) == about["digest"]))
+  except (OSError, ValueError, TypeError):
+    return None
+  return about if good else None
 
 
 def _write(
     reader: _Folder | _Npz, cache: str, directory: str, sizes: dict[str, int],
     size: int,
-) -> None:
+) -> dict[str, Any]:
   """Makes a directory of the cache, which is complete or not there."""
   partial = os.path.join(cache, "partial")  # of a process that was killed
   for old in (partial, directory):
@@ -403,7 +428,10 @@ def _write(
     about = {"sizes": sizes, "largest": largest, "digest": _digest(path, reader.shape)}
     with open(os.path.join(partial, "about.json"), "w", encoding="utf-8") as file:
       json.dump(about, file)
+      file.flush()
+      os.fsync(file.fileno())
     os.rename(partial, directory)
+    return about
   finally:
     shutil.rmtree(partial, ignore_errors=True)
 
@@ -423,6 +451,8 @@ def _write_pixels(reader: _Folder | _Npz, path: str) -> int:
       next_index = index + 1
 
     reader.fill(write)
+    file.flush()
+    os.fsync(file.fileno())
   return largest
 
 

@@ -20,10 +20,10 @@ def write_text(path: str, text: str) -> None:
 
 
 def read_text(path: str) -> str:
-  """The text of a file; "" if there is none."""
+  """The text of a file, whatever is damaged in it; "" if there is none."""
   if not os.path.exists(path):
     return ""
-  with open(path, encoding="utf-8") as file:
+  with open(path, encoding="utf-8", errors="replace") as file:
     return file.read()
 
 

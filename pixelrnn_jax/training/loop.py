@@ -113,8 +113,8 @@ def _alone_in(workdir: str) -> Iterator[None]:
           ) from held
         except OSError as error:
           raise InputError(
-              f"--workdir={workdir} cannot be used: {error.strerror}. Make room, or use"
-              " another --workdir."
+              f"--workdir={workdir} cannot be used: {error.filename}:"
+              f" {error.strerror}. Mend that, or use another --workdir."
           ) from error
     yield
 
@@ -413,7 +413,7 @@ class _Run:
     except json.JSONDecodeError:
       return False
     wanted = {"split": "test", "checkpoint": "last", "step": self.step}
-    return wanted.items() <= record.items()
+    return isinstance(record, dict) and wanted.items() <= record.items()
 
 
 class _Window:

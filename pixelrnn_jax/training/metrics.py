@@ -88,8 +88,7 @@ def _drop_after(path: str, step: int) -> None:
   """Removes lines of later steps, and a last line cut short by a kill."""
   if not os.path.exists(path):
     return
-  with open(path, encoding="utf-8") as file:
-    lines = file.readlines()
+  lines = files.read_text(path).splitlines(keepends=True)
   kept = [line for line in lines if _step(line) <= step]
   if kept != lines:
     files.write_text(path, "".join(kept))
@@ -98,6 +97,6 @@ def _drop_after(path: str, step: int) -> None:
 def _step(line: str) -> float:
   """The step of a line; infinity for a broken one."""
   try:
-    return json.loads(line)["step"]
-  except ValueError:
+    return float(json.loads(line)["step"])
+  except (ValueError, TypeError, KeyError):
     return float("inf")

@@ -51,10 +51,8 @@ def read_config(workdir: str) -> Config:
         f"{workdir!r} holds no {files.CONFIG}, so it is not the work directory of"
         " a run. Give the --workdir of a run of experiments/train.py."
     )
-  with open(path, encoding="utf-8") as file:
-    text = file.read()
   try:
-    return from_json(text)
+    return from_json(files.read_text(path))
   except InputError as error:
     raise InputError(f"{path} is damaged: {error}") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import zipfile
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from pixelrnn_jax.config import Config, DataConfig, ModelConfig
 from pixelrnn_jax.data import load_source, own_images, sources
+from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.images import crop_and_resize
 
 
@@ -224,3 +226,47 @@ def test_bits_and_greys_of_an_npz(tmp_path):
     assert words in load_source(config, "train").description
     found = np.concatenate(all_parts(config))
     assert found.sum() == (images >= 128).sum()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda entry: (entry / "about.json").write_text("{"),
+    lambda entry: (entry / "about.json").write_text("[]"),
+    lambda entry: (entry / "about.json").write_text("{}"),
+    lambda entry: (entry / "about.json").unlink(),
+    lambda entry: (entry / "pixels").write_bytes(b"short"),
+    lambda entry: (entry / "pixels").write_bytes(
+        bytes([(entry / "pixels").read_bytes()[0] ^ 1])
+        + (entry / "pixels").read_bytes()[1:]),
+])
+def test_a_damaged_cache_is_made_again(folder, tmp_path, damage):
+  config = make_config(folder[0], tmp_path / "cache")
+  before = all_parts(config)
+  entry, = (tmp_path / "cache").glob("images_*")
+  damage(entry)
+  for again, first in zip(all_parts(config), before, strict=True):
+    np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.parametrize("header", [
+    b"{'descr': (", b"(" * 5000, b"-" * 9000 + b"1", b"if 1:\n  a\n b\n",
+    b"{[]: None, 'shape': (1,)}", b"{1: None, 'descr': 2}"])
+def test_headers_that_python_cannot_parse(tmp_path, header):
+  content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+  with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+    archive.writestr("images.npy", content)
+  config = make_config(tmp_path / "own.npz", tmp_path / "cache")
+  with pytest.raises(InputError, match="header of an array cannot be read"):
+    load_source(config, "train")
+  assert not (tmp_path / "cache").exists()
+
+
+def test_links_to_nothing(folder, tmp_path):
+  (folder[0] / "c.png").symlink_to("nowhere.png")
+  config = make_config(folder[0], tmp_path / "cache")
+  with pytest.raises(InputError, match="a link to nothing"):
+    load_source(config, "train")
+
+
+def test_a_path_that_is_not_utf8(tmp_path):
+  with pytest.raises(InputError, match="not UTF-8"):
+    make_config(os.fsdecode(b"bad\xff"), tmp_path)

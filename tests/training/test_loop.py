@@ -66,6 +66,11 @@ def test_a_finished_run_is_left_alone(copy_run, tiny_config, capsys):
   train(tiny_config, str(workdir))
   assert contents(workdir) == before
 
+  for damaged in (b"[]", b"\xff\xfe", b"{"):
+    (workdir / "evaluation.json").write_bytes(damaged)
+    train(tiny_config, str(workdir))
+    assert contents(workdir) == before
+
 
 def test_more_steps_continue_the_run(copy_run, tiny_config):
   workdir = copy_run()

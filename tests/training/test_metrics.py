@@ -50,8 +50,8 @@ def test_resuming_drops_later_and_broken_lines(tmp_path):
   with MetricsWriter(str(tmp_path), 0) as metrics:
     for step in (1, 2, 3, 4):
       metrics.write(step, {"a": step}, "")
-  with open(path, "a") as file:
-    file.write('{"step": 2, "a"')
+  with open(path, "ab") as file:
+    file.write(b'{}\n[]\nnull\n{"step": "x"}\n\xff\xfe\n{"step": 2, "a"')
   with MetricsWriter(str(tmp_path), 2) as metrics:
     metrics.write(3, {"a": 30.0}, "")
   assert [(line["step"], line["a"]) for line in read(path)] == [
