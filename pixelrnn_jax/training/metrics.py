@@ -86,8 +86,6 @@ def read_metrics(workdir: str) -> list[dict]:
 
 def _drop_after(path: str, step: int) -> None:
   """Removes lines of later steps, and a last line cut short by a kill."""
-  if not os.path.exists(path):
-    return
   lines = files.read_text(path).splitlines(keepends=True)
   kept = [line for line in lines if _step(line) <= step]
   if kept != lines:
