@@ -27,6 +27,17 @@ import pytest  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 2)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def free_programs():
+  """Frees a module's compiled programs after it.
+
+  Those of all modules together take gigabytes and most of the memory maps that Linux
+  gives a process (65,530): then reading or writing the next one crashes.
+  """
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
   """Float64 for one test: exact zeros and tight tolerances."""
