@@ -23,7 +23,7 @@ def sees(kind, dr, dc, source, target):
 
 def masked_conv(x, kernel, bias, kind, channels, blocks=1):
   """A masked convolution, kernel [KH, KW, F, blocks * G]."""
-  height, width, features = x.shape
+  features = x.shape[-1]
   rows, columns, _, outputs = kernel.shape
   size = outputs // blocks
   weights = np.zeros_like(kernel)
@@ -35,16 +35,7 @@ def masked_conv(x, kernel, bias, kind, channels, blocks=1):
           target = group(g % size, size, channels)
           if sees(kind, i - rows // 2, j - columns // 2, source, target):
             weights[i, j, f, g] = kernel[i, j, f, g]
-  y = np.zeros((height, width, outputs))
-  for r in range(height):
-    for c in range(width):
-      y[r, c] = bias
-      for i in range(rows):
-        for j in range(columns):
-          rr, cc = r + i - rows // 2, c + j - columns // 2
-          if 0 <= rr < height and 0 <= cc < width:
-            y[r, c] += x[rr, cc] @ weights[i, j]
-  return y
+  return conv(x, weights, bias)
 
 
 def sigmoid(x):
