@@ -1,11 +1,13 @@
 """Exact negative log-likelihood of a trained model over every image of a split.
 
+    python experiments/evaluate.py
     python experiments/evaluate.py --workdir=runs/quickstart
     python experiments/evaluate.py --workdir=runs/quickstart --checkpoint=best \
         --split=validation
 
 Prints nats per image and bits per dimension, and writes them to the work
-directory's evaluation.json. Several processes: as for train.py.
+directory's evaluation.json. Without a work directory, the figures of the trained
+model that comes with the package. Several processes: as for train.py.
 """
 
 from absl import flags
@@ -13,7 +15,9 @@ from absl import flags
 from pixelrnn_jax import cli
 from pixelrnn_jax.training import evaluate_run
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "mnist", "The work directory of the run, or the name of a model in the"
+    " package.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "The images to evaluate.")
 _CHECKPOINT = flags.DEFINE_enum(
@@ -22,8 +26,7 @@ _CHECKPOINT = flags.DEFINE_enum(
 
 
 def main() -> None:
-  evaluate_run(
-      cli.required("workdir", _WORKDIR.value), _SPLIT.value, _CHECKPOINT.value)
+  evaluate_run(_WORKDIR.value, _SPLIT.value, _CHECKPOINT.value)
 
 
 if __name__ == "__main__":

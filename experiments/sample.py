@@ -1,6 +1,7 @@
 """Pictures of a trained model: samples, completions, large images grown from small
 ones, conditional distributions.
 
+    python experiments/sample.py
     python experiments/sample.py --workdir=runs/quickstart --num=64
     python experiments/sample.py --workdir=runs/quickstart --complete
     python experiments/sample.py --workdir=runs/quickstart --complete \
@@ -9,7 +10,9 @@ ones, conditional distributions.
     python experiments/sample.py --workdir=runs/multi_scale_mnist --grow
 
 Writes one PNG, to the work directory's samples/ if --output names no other. One
---seed gives one picture, whatever the --batch_size.
+--seed gives one picture, whatever the --batch_size. Without a work directory the
+trained model that comes with the package is used and the current directory written
+to; with no kind of picture either, both samples and completions.
 """
 
 from absl import flags
@@ -17,7 +20,9 @@ from absl import flags
 from pixelrnn_jax import cli, pictures
 from pixelrnn_jax.errors import InputError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "mnist", "The work directory of the run, or the name of a model in the"
+    " package.")
 _NUM = flags.DEFINE_integer(
     "num", None, "Samples (64), or images to complete (8), to grow (8) or to look at:"
     " --images' files, or the first ones of the --split.")
@@ -73,7 +78,7 @@ def main() -> None:
   for name, kinds in _TAKEN_BY.items():
     if flags.FLAGS[name].present and kind not in kinds:
       raise InputError(f"--{name} goes with {kinds}, not with {kind}.")
-  workdir = cli.required("workdir", _WORKDIR.value)
+  workdir = _WORKDIR.value
   common = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
   drawing = dict(
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
@@ -92,6 +97,9 @@ def main() -> None:
   else:
     num = 64 if _NUM.value is None else _NUM.value
     path = pictures.draw_samples(workdir, num, **drawing, **common)
+    if not flags.FLAGS["workdir"].present and _OUTPUT.value is None:
+      print(path)
+      path = pictures.draw_completions(workdir, **drawing, **common)
   print(path)
 
 

@@ -1,19 +1,16 @@
 """What the programs in `experiments/` share: flags, messages, exit codes."""
 
-import dataclasses
-import difflib
 import os
 import re
 import sys
 import time
-import typing
 from collections.abc import Callable
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from pixelrnn_jax.config import Config, ModelConfig, load_config
+from pixelrnn_jax.config import Config, ModelConfig, check_field, load_config
 from pixelrnn_jax.errors import InputError, Interrupted
 
 
@@ -146,27 +143,7 @@ def check_overrides(arguments: list[str]) -> None:
   for argument in arguments:
     match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
     if match:
-      _check_field(match[1])
-
-
-def _check_field(path: str) -> None:
-  """Raises InputError unless `path` is "part.field" of a Config."""
-  cls, prefix = Config, "config"
-  for name in path.split("."):
-    names = list(typing.get_type_hints(cls)) if dataclasses.is_dataclass(cls) else []
-    if name not in names:
-      message = f"--config.{path}: {prefix} has no field {name!r}."
-      if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
-        message += f" Did you mean {' or '.join(near)}?"
-      if names:
-        message += f" Its fields are: {', '.join(names)}."
-      raise InputError(message)
-    cls, prefix = typing.get_type_hints(cls)[name], f"{prefix}.{name}"
-  if dataclasses.is_dataclass(cls):
-    raise InputError(
-        f"--config.{path} is a group of fields; set one of them:"
-        f" {', '.join(typing.get_type_hints(cls))}."
-    )
+      check_field(match[1])
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

@@ -385,6 +385,37 @@ def load_config(name: str) -> Config:
   return config
 
 
+def check_field(path: str) -> None:
+  """Raises InputError unless `path` is "part.field" of a Config."""
+  cls, prefix = Config, "config"
+  for name in path.split("."):
+    names = list(typing.get_type_hints(cls)) if dataclasses.is_dataclass(cls) else []
+    if name not in names:
+      message = f"config.{path}: {prefix} has no field {name!r}."
+      if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        message += f" Did you mean {' or '.join(near)}?"
+      if names:
+        message += f" Its fields are: {', '.join(names)}."
+      raise InputError(message)
+    cls, prefix = typing.get_type_hints(cls)[name], f"{prefix}.{name}"
+  if dataclasses.is_dataclass(cls):
+    raise InputError(
+        f"config.{path} is a group of fields; set one of them:"
+        f" {', '.join(typing.get_type_hints(cls))}."
+    )
+
+
+def set_field(config: Config, path: str, value: Any) -> None:
+  """Sets the field "part.field"; `Config.validate` checks the value.
+
+  Raises:
+    InputError: there is no such field.
+  """
+  check_field(path)
+  part, _, name = path.rpartition(".")
+  setattr(getattr(config, part) if part else config, name, value)
+
+
 def to_json(config: Config) -> str:
   """The configuration as JSON, for `config.json`."""
   return json.dumps(dataclasses.asdict(config), indent=2) + "\n"

@@ -2,8 +2,9 @@
 ones, conditional distributions, likelihoods, receptive fields, learning curves.
 
 Each function restores a checkpoint or reads the metrics, writes one PNG and returns
-its path, by default in the work directory's `samples/`. Nothing is written before
-everything that was asked for has been checked and drawn.
+its path, by default in the work directory's `samples/`; of a model that comes with the
+package, whose name stands for the work directory, in the current one. Nothing is
+written before everything that was asked for has been checked and drawn.
 """
 
 import dataclasses
@@ -31,13 +32,15 @@ from pixelrnn_jax.likelihood import bound_note, log_probs, scale_name
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.sampling import check_temperature, complete, sample
-from pixelrnn_jax.training import files
+from pixelrnn_jax.training import files, packaged
 from pixelrnn_jax.training.evaluation import progress_interval
 from pixelrnn_jax.training.metrics import read_metrics
 from pixelrnn_jax.training.restore import Run, load_run, read_config
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
 _MOST_IMAGES, _MOST_PIXELS = 24, 12
+# Of learning curves, as axes are labelled.
+UNITS = {"nats": "NLL, nats per image", "bits/dim": "NLL, bits per dimension"}
 
 
 def draw_samples(
@@ -389,28 +392,24 @@ def draw_curves(
   models = [read_config(workdir).model for workdir in workdirs]
   if unit is None:
     unit = "nats" if all(model.levels == 2 for model in models) else "bits/dim"
-  fields = {"nats": "nats_per_image", "bits/dim": "bits_per_dim"}
-  if unit not in fields:
-    raise InputError(f"unit={unit!r}: must be one of {', '.join(fields)}.")
+  if unit not in UNITS:
+    raise InputError(f"unit={unit!r}: must be one of {', '.join(UNITS)}.")
   folder = os.path.join(workdirs[0], files.SAMPLES) if len(workdirs) == 1 else ""
   path = _check_output(output or os.path.join(folder, "curves.png"))
   curves, notes = [], []
   short = [os.path.basename(path) for path in paths]
   names = short if len(set(short)) == len(short) else list(workdirs)
   for workdir, model, name in zip(workdirs, models, names, strict=True):
-    points = {}
-    for line in read_metrics(workdir):
-      for part in ("train", "validation"):
-        if (figure := line.get(f"{part}/{fields[unit]}")) is not None:
-          points.setdefault(part, []).append((line["step"], figure))
-          points[f"{part} data"] = line["data"].removesuffix(f"; {bound_note(model)}")
+    points = curve_points(workdir, unit)
     if not points:
       raise InputError(
           f"{workdir!r} has no figures in {unit} of a whole model: nothing to draw.")
     curves.append((name, points.get("train", []), points.get("validation", [])))
-    of_data = [f"{part}: {points[f'{part} data']}" for part in ("train", "validation")
-               if part in points]
-    notes.append("; ".join([*of_data, *filter(None, [bound_note(model)])]))
+    note = bound_note(model)
+    of_data = [
+        f"{part}: {points[f'{part} data'].removesuffix(f'; {note}')}"
+        for part in ("train", "validation") if part in points]
+    notes.append("; ".join([*of_data, *filter(None, [note])]))
   if len(set(notes)) == 1:
     title = notes[0]
   else:  # figures on different data stand side by side: say of which is what
@@ -418,11 +417,34 @@ def draw_curves(
         f"{name}: {note}" for name, note in zip(names, notes, strict=True))
   from pixelrnn_jax import plots  # Matplotlib takes a second to import
 
-  label = {"nats": "NLL, nats per image", "bits/dim": "NLL, bits per dimension"}
-  figure = plots.curves_figure(curves, label[unit], title)
+  figure = plots.curves_figure(curves, UNITS[unit], title)
   _make_folder(path)
   plots.save_figure(figure, path)
   return path
+
+
+def curve_points(workdir: str, unit: str) -> dict:
+  """The figures of a run by step, from `metrics.jsonl`.
+
+  Args:
+    workdir: of the run.
+    unit: one of `UNITS`.
+
+  Returns:
+    (step, figure) pairs by part, `train` and `validation`, and by "PART data" what
+    they are of; without those that the run has no figures of.
+
+  Raises:
+    InputError: it has none at all.
+  """
+  field = {"nats": "nats_per_image", "bits/dim": "bits_per_dim"}[unit]
+  points = {}
+  for line in read_metrics(workdir):
+    for part in ("train", "validation"):
+      if (figure := line.get(f"{part}/{field}")) is not None:
+        points.setdefault(part, []).append((line["step"], figure))
+        points[f"{part} data"] = line["data"]
+  return points
 
 
 def parse_pixels(text: str) -> list[tuple[int, int]]:
@@ -460,7 +482,11 @@ def _output_path(
   name = f"{kind}_step_{run.step:08d}"
   name += "" if seed is None else f"_seed_{seed}"
   name += "" if temperature == 1 else f"_temperature_{temperature:g}"
-  return _check_output(output or os.path.join(workdir, files.SAMPLES, f"{name}.png"))
+  if packaged.is_name(workdir):
+    default = f"{workdir}_{name}.png"
+  else:
+    default = os.path.join(workdir, files.SAMPLES, f"{name}.png")
+  return _check_output(output or default)
 
 
 def _check_output(path: str) -> str:

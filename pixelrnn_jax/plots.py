@@ -158,8 +158,51 @@ def curves_figure(
     title: above the diagram.
   """
   figure = Figure((8, 5), dpi=_DPI, layout="constrained")
-  axes = figure.add_subplot()
   figure.suptitle("\n".join(textwrap.wrap(title, 96)), fontsize=9)
+  _draw_curves(figure.add_subplot(), curves, unit)
+  return figure
+
+
+def ablation_figure(
+    figures: Sequence[float], errors: Sequence[float],
+    papers: Sequence[float | None], curves: Sequence[tuple[str, Sequence, Sequence]],
+    unit: str, title: str,
+) -> Figure:
+  """Draws the test figure of each run, and beside them the learning curves.
+
+  Args:
+    figures: of the runs.
+    errors: their standard errors.
+    papers: the paper's figures, where there are any.
+    curves: of each run, see `curves_figure`, in the same order and colours.
+    unit: of all of them.
+    title: above the diagram.
+  """
+  figure = Figure((12, 3.5 + 0.25 * len(figures)), dpi=_DPI, layout="constrained")
+  figure.suptitle("\n".join(textwrap.wrap(title, 150)), fontsize=9)
+  axes, beside = figure.subplots(1, 2)
+  places = np.arange(len(figures))
+  for place, value, error in zip(places, figures, errors, strict=True):
+    axes.errorbar(value, place, xerr=error, fmt="o", capsize=4, color=f"C{place}")
+    axes.annotate(f"{value:.4g}", (value, place), xytext=(0, 7), fontsize=8,
+                  textcoords="offset points", ha="center")
+  known = [(paper, place) for paper, place in zip(papers, places, strict=True)
+           if paper is not None]
+  if known:
+    axes.plot(*np.transpose(known), "kx", label="paper")
+    axes.legend(fontsize=8)
+  axes.set_yticks(places, [name for name, _, _ in curves])
+  axes.set_ylim(len(figures) - 0.5, -0.5)
+  axes.margins(x=0.15)
+  axes.set_xlabel(f"{unit}, test")
+  axes.grid(color="0.9")
+  axes.spines[["top", "right"]].set_visible(False)
+  _draw_curves(beside, curves, unit)
+  return figure
+
+
+def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str):
+  """Learning curves, see `curves_figure`."""
   for number, (name, train, validation) in enumerate(curves):
     for points, kind, style in (
         (train, "train", dict(linewidth=0.9, alpha=0.7)),
@@ -173,7 +216,6 @@ def curves_figure(
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
   axes.legend(fontsize=8)
-  return figure
 
 
 def times_figure(

@@ -15,7 +15,7 @@ from pixelrnn_jax import data
 from pixelrnn_jax.config import Config, ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
-from pixelrnn_jax.training import files, parallel
+from pixelrnn_jax.training import files, packaged, parallel
 from pixelrnn_jax.training.restore import load_run
 
 SPLITS = ("train", "validation", "test")
@@ -164,12 +164,13 @@ def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict
   """Evaluates a checkpoint, prints the figures and writes `evaluation.json`.
 
   Args:
-    workdir: of the run.
+    workdir: of the run; or the name of a model in the package, for which nothing is
+      written.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
 
   Returns:
-    What was written; see `report`.
+    What was printed; see `report`.
 
   Raises:
     InputError: another split or checkpoint, no such run, or no data.
@@ -182,11 +183,12 @@ def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict
   params = parallel.replicate(run.params)
   evaluation = evaluate(eval_step, params, source, run.config)
   return report(
-      workdir, run.config, run.step, which, split, source.description, evaluation)
+      None if packaged.is_name(workdir) else workdir, run.config, run.step, which,
+      split, source.description, evaluation)
 
 
 def report(
-    workdir: str,
+    workdir: str | None,
     config: Config,
     step: int,
     which: str,
@@ -197,7 +199,7 @@ def report(
   """Prints an evaluation and writes it to `evaluation.json`, on process 0.
 
   Args:
-    workdir: of the run.
+    workdir: of the run; None writes nothing.
     config: of the run.
     step: of the checkpoint.
     which: `last` or `best`: how the checkpoint was chosen.
@@ -206,7 +208,7 @@ def report(
     evaluation: the figures.
 
   Returns:
-    What was written: the figures and what they are of.
+    The record: the figures and what they are of.
   """
   record = {
       **evaluation.record(),
@@ -219,8 +221,9 @@ def report(
       "versions": {name: _version(name) for name in PACKAGES},
   }
   if jax.process_index() == 0:
-    files.write_text(
-        os.path.join(workdir, files.EVALUATION), json.dumps(record, indent=2) + "\n")
+    if workdir is not None:
+      files.write_text(
+          os.path.join(workdir, files.EVALUATION), json.dumps(record, indent=2) + "\n")
     print(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"

@@ -1,4 +1,4 @@
-"""A trained run, from its work directory."""
+"""A trained run, from its work directory, or a model of the package by its name."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from pixelrnn_jax.config import Config, from_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.training import files
+from pixelrnn_jax.training import files, packaged
 from pixelrnn_jax.training.checkpoint import Checkpoints
 from pixelrnn_jax.training.state import init_state, make_optimizer
 
@@ -43,7 +43,8 @@ def read_config(workdir: str) -> Config:
   if not os.path.isdir(workdir):
     raise InputError(
         f"There is no work directory {workdir!r}. Give the --workdir of a run of"
-        " experiments/train.py."
+        " experiments/train.py, or the name of a model in the package:"
+        f" {', '.join(packaged.NAMES)}."
     )
   path = os.path.join(workdir, files.CONFIG)
   if not os.path.isfile(path):
@@ -59,6 +60,16 @@ def read_config(workdir: str) -> Config:
 
 def load_run(workdir: str, which: str = "last") -> Run:
   """`restore` with the checkpoint's step; see there."""
+  if packaged.is_name(workdir):
+    if which != "last":
+      raise InputError(
+          f"checkpoint={which!r}: the packaged model {workdir!r} is a single set of"
+          " parameters. Leave the checkpoint out."
+      )
+    trained = packaged.read(workdir)
+    return Run(
+        trained.config, build_model(trained.config.model),
+        jax.tree.map(jnp.asarray, trained.params), trained.step)
   config = read_config(workdir)
   model = build_model(config.model)
   optimizer = make_optimizer(config.optimizer)
@@ -76,12 +87,13 @@ def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]
   """A trained run.
 
       config, model, variables = restore("runs/quickstart")
+      config, model, variables = restore("mnist")    # comes with the package
 
   Where a checkpoint is damaged, a warning is printed and the next good one is
   used.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or the name of a model in the package, "mnist".
     which: `last`, or `best` for the lowest validation NLL.
 
   Returns:
@@ -89,7 +101,7 @@ def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]
 
   Raises:
     InputError: no such directory, no `config.json` or no readable checkpoint in
-      it.
+      it; or a name that may be either.
   """
   run = load_run(workdir, which)
   return run.config, run.model, {"params": run.params}

@@ -1,0 +1,42 @@
+"""Trains several configs, one after another, and compares them.
+
+    python experiments/ablate.py --table=depth
+    python experiments/ablate.py --table=connections --set=train.steps=50000
+    python experiments/ablate.py --configs=row_lstm_mnist --vary=model.layers=1,2,3 \
+        --set=train.steps=2000 --workdir=runs/depth_of_mnist
+
+`depth` and `connections` are the paper's tables (Row LSTM, CIFAR-10). Each config
+is trained with each combination of the values that --vary names. The same command
+goes on where it was stopped. Writes results.md, results.json and results.png.
+"""
+
+from absl import flags
+
+from pixelrnn_jax import ablation, cli
+from pixelrnn_jax.errors import InputError
+
+_TABLE = flags.DEFINE_enum(
+    "table", None, list(ablation.TABLES), "One of the paper's tables, or:")
+_CONFIGS = flags.DEFINE_list("configs", None, "Names of configs, also NAME:smoke.")
+_VARY = flags.DEFINE_multi_string(
+    "vary", [], "part.field=VALUE,VALUE,...: a run for each value; may be repeated.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "part.field=VALUE for all runs; may be repeated.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Holds the runs' own; runs/ablation_TABLE for a table.")
+
+
+def main() -> None:
+  if (_TABLE.value is None) == (_CONFIGS.value is None):
+    raise InputError("Give one of --table and --configs.")
+  if _CONFIGS.value is not None:
+    configs, workdir = _CONFIGS.value, cli.required("workdir", _WORKDIR.value)
+  else:
+    configs = ablation.TABLES[_TABLE.value]
+    workdir = _WORKDIR.value or f"runs/ablation_{_TABLE.value}"
+  variants = ablation.make_variants(configs, _VARY.value, _SET.value)
+  ablation.ablate(variants, workdir)
+
+
+if __name__ == "__main__":
+  cli.run(main, distributed=True)

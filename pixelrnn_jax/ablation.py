@@ -1,0 +1,248 @@
+"""Ablations: one table and one picture of several runs that differ in a few fields.
+
+The paper's own are its depth table and its table of residual and skip connections,
+Row LSTMs on CIFAR-10 (section 5.3, Tables 2 and 3).
+"""
+
+import ast
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from pixelrnn_jax import data, pictures, plots
+from pixelrnn_jax.config import Config, load_config, set_field
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.training import files, parallel, train
+from pixelrnn_jax.training.loop import check_workdir
+from pixelrnn_jax.training.metrics import read_metrics
+
+# bits/dim, CIFAR-10 test, by config.
+PAPER = {
+    "row_lstm_cifar10_depth1": 3.30,
+    "row_lstm_cifar10_depth2": 3.20,
+    "row_lstm_cifar10_depth3": 3.17,
+    "row_lstm_cifar10_depth6": 3.09,
+    "row_lstm_cifar10_depth9": 3.08,
+    "row_lstm_cifar10_depth12": 3.06,
+    "row_lstm_cifar10_plain": 3.22,
+    "row_lstm_cifar10_skip": 3.09,
+    "row_lstm_cifar10_residual": 3.07,
+    "row_lstm_cifar10_both": 3.06,
+}
+TABLES = {
+    "depth": [name for name in PAPER if "depth" in name],
+    "connections": [name for name in PAPER if "depth" not in name],
+}
+RESULTS = "results"  # .json, .md and .png, in the work directory of all
+
+
+@dataclasses.dataclass
+class Variant:
+  """One of the runs.
+
+  Attributes:
+    name: of its work directory, and in the table.
+    config: of the run.
+    paper: the paper's figure, bits/dim, if this is one of its experiments.
+  """
+
+  name: str
+  config: Config
+  paper: float | None
+
+
+def make_variants(
+    configs: Sequence[str], vary: Sequence[str] = (), settings: Sequence[str] = ()
+) -> list[Variant]:
+  """Every config with every combination of the values that are varied.
+
+  Args:
+    configs: names, see `load_config`.
+    vary: "part.field=VALUE,VALUE,...".
+    settings: "part.field=VALUE", for all of them.
+
+  Raises:
+    InputError: an unknown name or field, a value that cannot be, or two runs of one
+      name.
+  """
+  varied = [[(path, value) for value in _values(text)]
+            for path, text in map(_split, vary)]
+  paths = [path for path, _ in map(_split, [*vary, *settings])]
+  if doubled := {path for path in paths if paths.count(path) > 1}:
+    raise InputError(f"{min(doubled)} is set more than once: give it once.")
+  variants = []
+  for name in configs:
+    for combination in itertools.product(*varied):
+      config = load_config(name)
+      for path, text in map(_split, settings):
+        set_field(config, path, _value(text))
+      for path, value in combination:
+        set_field(config, path, value)
+      config.validate()
+      original = load_config(name)
+      same = (config.model, config.data) == (original.model, original.data)
+      parts = [f"{path.partition('.')[2]}={_word(v)}" for path, v in combination]
+      variants.append(Variant(
+          ",".join([name.replace(":", "_"), *parts]), config,
+          PAPER.get(name) if same else None))
+  if not variants:
+    raise InputError("An ablation is of one run or several: name a config.")
+  names = [variant.name for variant in variants]
+  if doubled := {name for name in names if names.count(name) > 1}:
+    raise InputError(f"{min(doubled)} is there more than once: name it once.")
+  return variants
+
+
+def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
+  """Trains and evaluates every variant, and compares them.
+
+  Each has a work directory of its name in `workdir`, see `train`, and goes on from
+  where it is; one that is complete is not trained again. After each of them
+  `results.md`, `results.json` and `results.png` in `workdir` hold those that are
+  done.
+
+  Args:
+    variants: from `make_variants`.
+    workdir: made if it is not there.
+
+  Returns:
+    A record of each: its figures, see `Evaluation`, and what they are of.
+
+  Raises:
+    InputError: one of the configs, its data or its work directory cannot be used,
+      before anything is written; or as `train`.
+    Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
+  """
+  workdirs = [os.path.join(workdir, variant.name) for variant in variants]
+  loaded = set()
+  for variant, folder in zip(variants, workdirs, strict=True):
+    config = variant.config
+    config.validate()
+    parallel.check_batch_size(config.train)
+    check_workdir(config, folder)
+    needed = repr((config.data, config.model.image_shape, config.model.levels))
+    if needed not in loaded:
+      for split in ("train", "validation", "test"):
+        data.load_source(config, split)
+      loaded.add(needed)
+  records = []
+  for number, (variant, folder) in enumerate(zip(variants, workdirs, strict=True)):
+    if jax.process_index() == 0:
+      print(f"{variant.name}: {number + 1} of {len(variants)}", flush=True)
+    train(variant.config, folder)
+    if jax.process_index() == 0:
+      records.append(_record(variant, folder))
+      _write(records, workdirs[: number + 1], workdir)
+  return records
+
+
+def format_results(records: Sequence[dict]) -> str:
+  """The records of `ablate` as a Markdown table, and what its figures are of."""
+  unit, figure, error = _fields(records)
+  best = min(record[figure] for record in records)
+  datas = sorted({record["data"] for record in records})
+  head = ["run", "parameters", "steps", f"validation, {unit}", f"test, {unit}",
+          "above the best", "paper"] + (["data"] if len(datas) > 1 else [])
+  lines = [head, ["---"] * len(head)]
+  for r in records:
+    sign = "<= " if "bound" in r else ""
+    digits = 2 if unit == "nats" else 4
+    validation = r[f"validation_{figure}"]
+    lines.append([
+        f"`{r['run']}`", f"{r['parameters']:,}", f"{r['step']:,}",
+        f"{sign}{validation:.{digits}f}",
+        f"{sign}{r[figure]:.{digits}f} +/- {r[error]:.{digits}f}",
+        f"{r[figure] - best:.{digits}f}",
+        f"{r['paper']:.2f}" if r["paper"] and unit == "bits/dim" else "",
+        *([r["data"]] if len(datas) > 1 else [])])
+  notes = [
+      f"{'; '.join(datas)}; {min(r['images'] for r in records):,} images; last"
+      f" checkpoints; {records[-1]['device']}, JAX {records[-1]['versions']['jax']},"
+      f" {records[-1]['date']}.",
+      *sorted({f"<=: {r['bound']}." for r in records if "bound" in r})]
+  return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *notes])
+
+
+def _split(text: str) -> tuple[str, str]:
+  """"part.field=VALUE" in two."""
+  path, equals, value = text.partition("=")
+  if not equals or not value:
+    raise InputError(
+        f"{text!r}: give a field and its value, as in 'model.layers=3' or, to vary it,"
+        " 'model.layers=1,2,3'."
+    )
+  return path, value
+
+
+def _value(text: str):
+  """A number, True, a tuple, ..., or the text itself."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def _values(text: str) -> list:
+  """The values of "VALUE,VALUE,...", where a tuple is one."""
+  values = _value(f"({text},)")
+  return list(values) if isinstance(values, tuple) else text.split(",")
+
+
+def _word(value) -> str:
+  """A value as part of a directory's name."""
+  return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+
+
+def _record(variant: Variant, folder: str) -> dict:
+  """What a finished run came to."""
+  config = variant.config
+  record = json.loads(files.read_text(os.path.join(folder, files.EVALUATION)))
+  validation = [
+      line for line in read_metrics(folder) if "validation/nats_per_image" in line][-1]
+  images = jax.ShapeDtypeStruct((1, *config.model.image_shape), jnp.uint8)
+  variables = jax.eval_shape(build_model(config.model).init, jax.random.key(0), images)
+  evaluated = os.path.getmtime(os.path.join(folder, files.EVALUATION))
+  return record | {
+      "run": variant.name,
+      "parameters": sum(x.size for x in jax.tree.leaves(variables)),
+      "validation_nats_per_image": validation["validation/nats_per_image"],
+      "validation_bits_per_dim": validation["validation/bits_per_dim"],
+      "binary": config.model.levels == 2,
+      "paper": variant.paper,
+      "date": str(datetime.date.fromtimestamp(evaluated)),
+  }
+
+
+def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
+  """The unit, and the names of the figure and its standard error."""
+  if all(record["binary"] for record in records):
+    return "nats", "nats_per_image", "nats_standard_error"
+  return "bits/dim", "bits_per_dim", "bits_standard_error"
+
+
+def _write(records: list[dict], workdirs: Sequence[str], workdir: str) -> None:
+  """Prints the table, and writes the results."""
+  table = format_results(records)
+  print(f"\n{table}\n", flush=True)
+  path = os.path.join(workdir, RESULTS)
+  files.write_text(f"{path}.md", f"{table}\n")
+  files.write_text(f"{path}.json", json.dumps(records, indent=2) + "\n")
+  unit, figure, error = _fields(records)
+  curves = []
+  for record, folder in zip(records, workdirs, strict=True):
+    points = pictures.curve_points(folder, unit)
+    curves.append(
+        (record["run"], points.get("train", []), points.get("validation", [])))
+  drawn = plots.ablation_figure(
+      [record[figure] for record in records], [record[error] for record in records],
+      [record["paper"] if unit == "bits/dim" else None for record in records],
+      curves, pictures.UNITS[unit], table.partition("\n\n")[2])
+  plots.save_figure(drawn, f"{path}.png")
