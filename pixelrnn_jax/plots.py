@@ -210,12 +210,27 @@ def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: s
       if points:
         axes.plot(*np.transpose(points), color=f"C{number}",
                   label=f"{name}, {kind}", **style)
+  _leave_the_start_out(axes, [
+      point for _, *parts in curves for points in parts for point in points])
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel("steps")
   axes.set_ylabel(unit)
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
   axes.legend(fontsize=8)
+
+
+def _leave_the_start_out(axes, points: Sequence[tuple[int, float]]) -> None:
+  """Ends the vertical axis below the first figures, where they would flatten the rest.
+
+  Those of the first tenth of the steps, if they are more than as high again.
+  """
+  last = max(step for step, _ in points)
+  late = [figure for step, figure in points if step >= last / 10]
+  low = min(figure for _, figure in points)
+  span = max(late) - low
+  if span and max(figure for _, figure in points) > max(late) + span:
+    axes.set_ylim(low - 0.05 * span, max(late) + 0.05 * span)
 
 
 def times_figure(
