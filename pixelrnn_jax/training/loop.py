@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -46,7 +46,9 @@ from pixelrnn_jax.training.state import (
 )
 
 
-def train(config: Config, workdir: str) -> None:
+def train(
+    config: Config, workdir: str, on_metrics: Callable[[dict], None] | None = None
+) -> None:
   """Trains, evaluates on the whole test split and draws samples.
 
   Picks up where the work directory left off. It leaves there `config.json`,
@@ -59,6 +61,9 @@ def train(config: Config, workdir: str) -> None:
       be this one, but for more `train.steps`, another `train.scale` and the fields
       that alter no parameter. The run goes on from where it is; scales that were
       trained one after another are one model.
+    on_metrics: called with each line of `metrics.jsonl` once it is written, on
+      process 0: between steps, outside of the time that images/s are of. What it
+      raises ends the run.
 
   Raises:
     InputError: the config, the devices, the data or the work directory do not
@@ -77,7 +82,7 @@ def train(config: Config, workdir: str) -> None:
   with _alone_in(workdir):
     with parallel.together():
       check_workdir(config, workdir)  # another run may have been here meanwhile
-      run = _Run(config, workdir, sources)
+      run = _Run(config, workdir, sources, on_metrics)
     try:
       run.train_all()
     except Exception as error:
@@ -150,8 +155,12 @@ def check_workdir(config: Config, workdir: str) -> None:
 class _Run:
   """A run in progress."""
 
-  def __init__(self, config: Config, workdir: str, sources: dict):
+  def __init__(
+      self, config: Config, workdir: str, sources: dict,
+      on_metrics: Callable[[dict], None] | None,
+  ):
     self.config, self.workdir, self.sources = config, workdir, sources
+    self.on_metrics = on_metrics
     self.model = build_model(config.model)
     self.optimizer = make_optimizer(config.optimizer)
     self.train_step = parallel.make_train_step(
@@ -267,7 +276,7 @@ class _Run:
     )
     with (
         Checkpoints(self.workdir, write=True) as self.checkpoints,
-        MetricsWriter(self.workdir, self.step) as self.metrics,
+        MetricsWriter(self.workdir, self.step, self.on_metrics) as self.metrics,
         StopSignals() as self.signals,
         bar as self.bar,
     ):

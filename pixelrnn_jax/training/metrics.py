@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -16,14 +17,19 @@ from pixelrnn_jax.training import files
 class MetricsWriter:
   """Appends to `metrics.jsonl` and to TensorBoard events, on process 0 only."""
 
-  def __init__(self, workdir: str, step: int):
+  def __init__(
+      self, workdir: str, step: int,
+      on_metrics: Callable[[dict], None] | None = None,
+  ):
     """Opens the files, which then hold nothing past `step`.
 
     Args:
       workdir: the run's work directory.
       step: that the run starts or resumes at. Lines of later steps, from before
         it was killed, are dropped: those steps are taken again.
+      on_metrics: called with each line once it is written.
     """
+    self._on_metrics = on_metrics
     self._file = self._events = None
     if jax.process_index() == 0:
       path = os.path.join(workdir, files.METRICS)
@@ -62,6 +68,8 @@ class MetricsWriter:
       self._write_event(
           step, summary=scalar(name, value, summary_description=description))
     self._events.flush()
+    if self._on_metrics:
+      self._on_metrics(line)
 
   def _write_event(self, step: int, **content) -> None:
     self._events.write_event(Event(wall_time=time.time(), step=step, **content))

@@ -54,6 +54,38 @@ def test_what_a_run_leaves(finished_run, tiny_config):
   assert not list(finished_run.rglob("*tmp*"))
 
 
+def test_on_metrics_sees_each_line_once_it_is_written(
+    finished_run, tiny_config, tmp_path):
+  workdir, lines = tmp_path / "run", []
+
+  def on_metrics(line):
+    lines.append(line)
+    written = (workdir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(text) for text in written] == lines
+
+  train(tiny_config, str(workdir), on_metrics)
+  assert len(lines) == 11  # 8 of training, 3 of validation
+  assert read_metrics(workdir) == read_metrics(finished_run)
+  assert_same(params_of(workdir), params_of(finished_run))
+  train(tiny_config, str(workdir), on_metrics)  # complete: nothing to report
+  assert len(lines) == 11
+
+
+def test_what_on_metrics_raises_ends_the_run_which_can_go_on(
+    finished_run, tiny_config, tmp_path):
+  workdir = tmp_path / "run"
+
+  def on_metrics(line):
+    if line["step"] == 8:
+      raise ZeroDivisionError
+
+  with pytest.raises(ZeroDivisionError):
+    train(tiny_config, str(workdir), on_metrics)
+  train(tiny_config, str(workdir))
+  assert read_metrics(workdir) == read_metrics(finished_run)
+  assert_same(params_of(workdir), params_of(finished_run))
+
+
 def test_a_finished_run_is_left_alone(copy_run, tiny_config, capsys):
   workdir = copy_run()
   before = contents(workdir)
