@@ -145,3 +145,14 @@ def test_curves():
   colours = [line.get_color() for line in axes.lines]
   assert colours[0] == colours[1] != colours[2]
   assert axes.get_ylabel() == "nats" and figure.get_suptitle() == "of what"
+
+
+@pytest.mark.parametrize("first, cut", [(500.0, True), (101.0, False)])
+def test_the_start_of_a_curve_does_not_flatten_the_rest(first, cut):
+  train = [(1, first), *((step, 101 - step / 100) for step in range(10, 101))]
+  figure = plots.curves_figure([("a", train, [(100, 98.0)])], "nats", "title")
+  low, high = figure.axes[0].get_ylim()
+  assert low < 98 and 100.9 < high < 104
+  assert (high < first) == cut
+  drawn = figure.axes[0].lines[0].get_xydata()
+  np.testing.assert_allclose(drawn, train)
