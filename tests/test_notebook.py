@@ -29,7 +29,8 @@ COMPLETED = 2
 SHOWN = 3
 """
 # The cells that show a picture, by id.
-PICTURES = ["train", "samples", "completions", "conditionals", "nll", "fields"]
+PICTURES = [
+    "train", "samples", "completions", "conditionals", "nll", "packaged", "fields"]
 
 
 def read():
@@ -141,7 +142,8 @@ def check_pictures(cells, workdir):
   for image, in (shown[id] for id in PICTURES):
     assert min(image.shape[:2]) >= 150 and image.std() > 5
   # What is shown is what the work directory holds; of the curve, the last state.
-  names = {"train": "curves.png", "fields": "receptive_fields.png"}
+  names = {"train": "curves.png", "packaged": "packaged.png",
+           "fields": "receptive_fields.png"}
   for id in PICTURES:
     path, = (workdir / "samples").glob(names.get(id, f"{id}_*.png"))
     np.testing.assert_array_equal(shown[id][0], np.asarray(Image.open(path)))
