@@ -5,7 +5,6 @@
 The last checkpoint, whose figures on the test split `evaluation.json` holds.
 """
 
-import json
 import os
 
 import jax
@@ -14,6 +13,7 @@ from absl import flags
 from pixelrnn_jax import cli
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import files, packaged
+from pixelrnn_jax.training.evaluation import read_evaluation
 from pixelrnn_jax.training.restore import load_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
@@ -24,16 +24,11 @@ def main() -> None:
   workdir = cli.required("workdir", _WORKDIR.value)
   output = cli.required("output", _OUTPUT.value)
   run = load_run(workdir)
-  path = os.path.join(workdir, files.EVALUATION)
-  try:
-    evaluation = json.loads(files.read_text(path) or "{}")
-    figures_of = evaluation.get("split"), evaluation.get("step")
-  except (ValueError, AttributeError) as error:
-    raise InputError(f"{path} is damaged: {error}. Evaluate the run again.") from error
-  if figures_of != ("test", run.step):
+  evaluation = read_evaluation(workdir, run.step)
+  if evaluation is None:
     raise InputError(
-        f"{path} holds no figures of the test split at step {run.step}. Run"
-        f" experiments/evaluate.py --workdir={workdir} first."
+        f"{os.path.join(workdir, files.EVALUATION)} holds no figures of the test split"
+        f" at step {run.step}. Run experiments/evaluate.py --workdir={workdir} first."
     )
   if part := files.unwritable_part(os.path.dirname(output)):
     raise InputError(

@@ -21,6 +21,7 @@ from pixelrnn_jax.config import Config, load_config, set_field
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import files, parallel, train
+from pixelrnn_jax.training.evaluation import read_evaluation
 from pixelrnn_jax.training.loop import check_workdir
 from pixelrnn_jax.training.metrics import read_metrics
 
@@ -106,8 +107,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
 
   Each has a work directory of its name in `workdir`, see `train`, and goes on from
   where it is; one that is complete is not trained again. After each of them
-  `results.md`, `results.json` and `results.png` in `workdir` hold those that are
-  done.
+  `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
 
   Args:
     variants: from `make_variants`.
@@ -117,11 +117,16 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     A record of each: its figures, see `Evaluation`, and what they are of.
 
   Raises:
-    InputError: one of the configs, its data or its work directory cannot be used,
-      before anything is written; or as `train`.
+    InputError: one of the configs, its data or its work directory cannot be used, or
+      `workdir` is that of a single run, before anything is written; or as `train`.
     Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
   """
   workdirs = [os.path.join(workdir, variant.name) for variant in variants]
+  if os.path.exists(os.path.join(workdir, files.CONFIG)):
+    raise InputError(
+        f"--workdir={workdir} is the work directory of a single run. Use another one:"
+        " it will hold those of all runs."
+    )
   loaded = set()
   for variant, folder in zip(variants, workdirs, strict=True):
     config = variant.config
@@ -133,40 +138,59 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
       for split in ("train", "validation", "test"):
         data.load_source(config, split)
       loaded.add(needed)
-  records = []
   for number, (variant, folder) in enumerate(zip(variants, workdirs, strict=True)):
     if jax.process_index() == 0:
       print(f"{variant.name}: {number + 1} of {len(variants)}", flush=True)
     train(variant.config, folder)
+    records = [
+        record for variant, folder in zip(variants, workdirs, strict=True)
+        if (record := _record(variant, folder))]
     if jax.process_index() == 0:
-      records.append(_record(variant, folder))
-      _write(records, workdirs[: number + 1], workdir)
+      try:
+        _write(records, workdir)
+      except OSError as error:
+        raise InputError(
+            f"The results of {workdir} could not be written: {error}. Mend that; the"
+            " same command goes on from there."
+        ) from error
   return records
 
 
 def format_results(records: Sequence[dict]) -> str:
   """The records of `ablate` as a Markdown table, and what its figures are of."""
   unit, figure, error = _fields(records)
-  best = min(record[figure] for record in records)
   datas = sorted({record["data"] for record in records})
-  head = ["run", "parameters", "steps", f"validation, {unit}", f"test, {unit}",
-          "above the best", "paper"] + (["data"] if len(datas) > 1 else [])
+  head = ["run", "parameters", "steps", "minutes", f"validation, {unit}",
+          f"test, {unit}", "above the best", "paper",
+          *(["data"] if len(datas) > 1 else [])]
   lines = [head, ["---"] * len(head)]
+  digits = 2 if unit == "nats" else 4
   for r in records:
     sign = "<= " if "bound" in r else ""
-    digits = 2 if unit == "nats" else 4
+    # A bound cannot be compared, nor can figures on other data.
+    comparable = [
+        other[figure] for other in records
+        if other["data"] == r["data"] and "bound" not in other]
+    above = "" if sign else f"{r[figure] - min(comparable):.{digits}f}"
     validation = r[f"validation_{figure}"]
     lines.append([
         f"`{r['run']}`", f"{r['parameters']:,}", f"{r['step']:,}",
+        f"{r['minutes']:.1f}",
         f"{sign}{validation:.{digits}f}",
         f"{sign}{r[figure]:.{digits}f} +/- {r[error]:.{digits}f}",
-        f"{r[figure] - best:.{digits}f}",
+        above,
         f"{r['paper']:.2f}" if r["paper"] and unit == "bits/dim" else "",
         *([r["data"]] if len(datas) > 1 else [])])
+
+  def all_of(values):
+    return " and ".join(sorted({str(value) for value in values}))
+
   notes = [
-      f"{'; '.join(datas)}; {min(r['images'] for r in records):,} images; last"
-      f" checkpoints; {records[-1]['device']}, JAX {records[-1]['versions']['jax']},"
-      f" {records[-1]['date']}.",
+      f"{'; '.join(datas)}; {all_of(r['images'] for r in records)} images; last"
+      " checkpoints; +/- is the standard error over the images, of one seed; minutes of"
+      f" steps; {all_of(r['device'] for r in records)}, JAX"
+      f" {all_of(r['versions']['jax'] for r in records)},"
+      f" {all_of(r['date'] for r in records)}.",
       *sorted({f"<=: {r['bound']}." for r in records if "bound" in r})]
   return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *notes])
 
@@ -186,7 +210,7 @@ def _value(text: str):
   """A number, True, a tuple, ..., or the text itself."""
   try:
     return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     return text
 
 
@@ -201,12 +225,19 @@ def _word(value) -> str:
   return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
 
 
-def _record(variant: Variant, folder: str) -> dict:
-  """What a finished run came to."""
+def _record(variant: Variant, folder: str) -> dict | None:
+  """What a run came to; None if it is not done."""
   config = variant.config
-  record = json.loads(files.read_text(os.path.join(folder, files.EVALUATION)))
-  validation = [
-      line for line in read_metrics(folder) if "validation/nats_per_image" in line][-1]
+  record = read_evaluation(folder, config.train.steps)
+  if record is None:
+    return None
+  metrics = read_metrics(folder)
+  validation = [line for line in metrics if "validation/nats_per_image" in line][-1]
+  seconds = before = 0
+  for line in metrics:
+    if speed := line.get("train/images_per_second"):
+      seconds += (line["step"] - before) * config.train.batch_size / speed
+      before = line["step"]
   images = jax.ShapeDtypeStruct((1, *config.model.image_shape), jnp.uint8)
   variables = jax.eval_shape(build_model(config.model).init, jax.random.key(0), images)
   evaluated = os.path.getmtime(os.path.join(folder, files.EVALUATION))
@@ -215,6 +246,7 @@ def _record(variant: Variant, folder: str) -> dict:
       "parameters": sum(x.size for x in jax.tree.leaves(variables)),
       "validation_nats_per_image": validation["validation/nats_per_image"],
       "validation_bits_per_dim": validation["validation/bits_per_dim"],
+      "minutes": seconds / 60,
       "binary": config.model.levels == 2,
       "paper": variant.paper,
       "date": str(datetime.date.fromtimestamp(evaluated)),
@@ -228,7 +260,7 @@ def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
   return "bits/dim", "bits_per_dim", "bits_standard_error"
 
 
-def _write(records: list[dict], workdirs: Sequence[str], workdir: str) -> None:
+def _write(records: list[dict], workdir: str) -> None:
   """Prints the table, and writes the results."""
   table = format_results(records)
   print(f"\n{table}\n", flush=True)
@@ -237,12 +269,13 @@ def _write(records: list[dict], workdirs: Sequence[str], workdir: str) -> None:
   files.write_text(f"{path}.json", json.dumps(records, indent=2) + "\n")
   unit, figure, error = _fields(records)
   curves = []
-  for record, folder in zip(records, workdirs, strict=True):
-    points = pictures.curve_points(folder, unit)
+  for record in records:
+    points = pictures.curve_points(os.path.join(workdir, record["run"]), unit)
     curves.append(
         (record["run"], points.get("train", []), points.get("validation", [])))
   drawn = plots.ablation_figure(
       [record[figure] for record in records], [record[error] for record in records],
+      ["bound" in record for record in records],
       [record["paper"] if unit == "bits/dim" else None for record in records],
       curves, pictures.UNITS[unit], table.partition("\n\n")[2])
   plots.save_figure(drawn, f"{path}.png")

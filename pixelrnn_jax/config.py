@@ -412,8 +412,10 @@ def set_field(config: Config, path: str, value: Any) -> None:
     InputError: there is no such field.
   """
   check_field(path)
-  part, _, name = path.rpartition(".")
-  setattr(getattr(config, part) if part else config, name, value)
+  part, dot, name = path.partition(".")
+  if not dot:
+    raise InputError(f"{path!r}: give a part and its field, as in 'model.layers'.")
+  setattr(getattr(config, part), name, value)
 
 
 def to_json(config: Config) -> str:

@@ -164,7 +164,7 @@ def curves_figure(
 
 
 def ablation_figure(
-    figures: Sequence[float], errors: Sequence[float],
+    figures: Sequence[float], errors: Sequence[float], bounds: Sequence[bool],
     papers: Sequence[float | None], curves: Sequence[tuple[str, Sequence, Sequence]],
     unit: str, title: str,
 ) -> Figure:
@@ -173,6 +173,7 @@ def ablation_figure(
   Args:
     figures: of the runs.
     errors: their standard errors.
+    bounds: which of them are upper bounds.
     papers: the paper's figures, where there are any.
     curves: of each run, see `curves_figure`, in the same order and colours.
     unit: of all of them.
@@ -182,10 +183,13 @@ def ablation_figure(
   figure.suptitle("\n".join(textwrap.wrap(title, 150)), fontsize=9)
   axes, beside = figure.subplots(1, 2)
   places = np.arange(len(figures))
-  for place, value, error in zip(places, figures, errors, strict=True):
-    axes.errorbar(value, place, xerr=error, fmt="o", capsize=4, color=f"C{place}")
-    axes.annotate(f"{value:.4g}", (value, place), xytext=(0, 7), fontsize=8,
-                  textcoords="offset points", ha="center")
+  for place, value, error, bound in zip(
+      places, figures, errors, bounds, strict=True):
+    axes.errorbar(value, place, xerr=error, fmt="<" if bound else "o", capsize=4,
+                  color=f"C{place}")
+    axes.annotate(
+        f"{'<= ' if bound else ''}{value:.4g}", (value, place), xytext=(0, 7),
+        fontsize=8, textcoords="offset points", ha="center")
   known = [(paper, place) for paper, place in zip(papers, places, strict=True)
            if paper is not None]
   if known:

@@ -75,9 +75,22 @@ def test_the_same_command_trains_what_is_missing_only(finished):
   before = [(workdir / name / files.METRICS).read_bytes() for name in names]
   evaluation = (workdir / names[2] / files.EVALUATION)
   expected = json.loads(evaluation.read_text())
-  evaluation.unlink()  # as if it had been killed
   table = (workdir / "results.md").read_text()
   (workdir / "results.md").unlink()
+  # What is done is all there as soon as the first run is looked at.
+  variants = ablation.make_variants(
+      ["pixel_cnn_mnist:smoke"], ["model.layers=1,2,3"], TINY)
+  with pytest.MonkeyPatch.context() as patch:
+    def stop_at_the_second(config, folder):
+      if config.model.layers == 2:
+        raise KeyboardInterrupt
+
+    patch.setattr(ablation, "train", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+      ablation.ablate(variants, str(workdir))
+  assert (workdir / "results.md").read_text() == table
+  (workdir / "results.md").unlink()
+  evaluation.unlink()  # as if it had been killed
   result = run_program(*arguments)
   assert result.returncode == 0, result.stderr
   assert [(workdir / name / files.METRICS).read_bytes() for name in names] == before
@@ -135,6 +148,8 @@ def test_the_papers_figure_is_of_its_model_and_data(setting, paper):
     (["row_lstm_mnist"], ["model.layers=1"], ["model.layers=2"], "more than once"),
     (["row_lstm_mnist"], [], ["model=2"], "is a group of fields"),
     (["row_lstm_mnist"], [], ["train.steps=many"], "wrong type"),
+    (["row_lstm_mnist"], [], ["model.layers={[]:1}"], "wrong type"),
+    (["row_lstm_mnist"], [], ["name=other"], "give a part and its field"),
 ])
 def test_what_cannot_be_compared(configs, vary, settings, message):
   with pytest.raises(prnn.InputError, match=message):
@@ -149,6 +164,9 @@ def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   assert {path: path.read_bytes() for path in before} == before
 
   variants = ablation.make_variants(["pixel_cnn_mnist:smoke"], (), TINY)
+  run = workdir / "pixel_cnn_mnist_smoke,layers=1"
+  with pytest.raises(prnn.InputError, match="work directory of a single run"):
+    ablation.ablate(variants, str(run))
   other, = ablation.make_variants(
       ["pixel_cnn_cifar10:smoke"], (), ["data.source=folder:nowhere"])
   with pytest.raises(prnn.InputError, match="nowhere"):
@@ -164,19 +182,26 @@ def test_bounds_are_called_bounds():
       "nats_per_image": 2.0, "nats_standard_error": 0.5, "bits_per_dim": 1.25,
       "bits_standard_error": 0.25, "validation_nats_per_image": 3.0,
       "validation_bits_per_dim": 1.5, "binary": False, "paper": 3.2, "device": "1 cpu",
-      "versions": {"jax": "1"}, "date": "2026-01-01"}
-  bound = record | {"run": "b", "bits_per_dim": 2.0, "bound": "an upper bound"}
-  table = ablation.format_results([record, bound])
-  assert "| 1.5000 | 1.2500 +/- 0.2500 | 0.0000 | 3.20 |" in table
-  assert "| <= 1.5000 | <= 2.0000 +/- 0.2500 | 0.7500 | 3.20 |" in table
-  assert "<=: an upper bound." in table
+      "versions": {"jax": "1"}, "date": "2026-01-01", "minutes": 2.0}
+  bound = record | {"run": "b", "bits_per_dim": 1.0, "bound": "an upper bound"}
+  worse = record | {"run": "c", "bits_per_dim": 1.5, "device": "1 gpu"}
+  other = record | {"run": "d", "bits_per_dim": 1.125, "data": "other"}
+  table = ablation.format_results([record, bound, worse])
+  assert "| 2.0 | 1.5000 | 1.2500 +/- 0.2500 | 0.0000 | 3.20 |" in table
+  assert "| <= 1.5000 | <= 1.0000 +/- 0.2500 |  | 3.20 |" in table
+  assert "| 1.5000 | 1.5000 +/- 0.2500 | 0.2500 | 3.20 |" in table
+  assert "<=: an upper bound." in table and "1 cpu and 1 gpu, JAX 1," in table
+  # Each is compared with those on its own data.
+  table = ablation.format_results([record, other])
+  assert "0.0000 | 3.20 | some |" in table and "0.0000 | 3.20 | other |" in table
 
 
 def test_what_the_picture_shows():
   curves = [("a", [(1, 5.0), (2, 4.0)], [(2, 4.5)]), ("b", [], [(2, 3.5)])]
   figure = plots.ablation_figure(
-      [4.4, 3.6], [0.1, 0.2], [None, 3.3], curves, "bits", "title")
+      [4.4, 3.6], [0.1, 0.2], [False, True], [None, 3.3], curves, "bits", "title")
   runs, beside = figure.axes
+  assert [text.get_text() for text in runs.texts] == ["4.4", "<= 3.6"]
   places = [bar.lines[0].get_xydata() for bar in runs.containers]
   np.testing.assert_allclose(np.concatenate(places), [[4.4, 0], [3.6, 1]])
   ends = [bar.lines[2][0].get_segments()[0][:, 0] for bar in runs.containers]

@@ -231,6 +231,23 @@ def report(
   return record
 
 
+def read_evaluation(workdir: str, step: int) -> dict | None:
+  """The record of `report`, if it is of the test split and the last checkpoint.
+
+  Args:
+    workdir: of the run.
+    step: that of the checkpoint.
+  """
+  text = files.read_text(os.path.join(workdir, files.EVALUATION))
+  try:
+    record = json.loads(text or "{}")
+  except json.JSONDecodeError:
+    return None
+  wanted = {"split": "test", "checkpoint": "last", "step": step}
+  good = isinstance(record, dict) and wanted.items() <= record.items()
+  return record if good else None
+
+
 def _version(package: str) -> str:
   """The version of an installed package."""
   try:

@@ -7,7 +7,6 @@ an undisturbed one does.
 """
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -32,6 +31,7 @@ from pixelrnn_jax.training.evaluation import (
   Evaluation,
   evaluate,
   progress_interval,
+  read_evaluation,
   report,
 )
 from pixelrnn_jax.training.metrics import MetricsWriter
@@ -407,22 +407,12 @@ class _Run:
   def finish(self) -> None:
     """Evaluates the last checkpoint and draws samples, unless that is done."""
     config, source = self.config, self.sources["test"]
-    if not self.is_evaluated():
+    if read_evaluation(self.workdir, self.step) is None:
       evaluation = evaluate(self.eval_step, self.state.params, source, config)
       report(
           self.workdir, config, self.step, "last", "test", source.description,
           evaluation)
     self.draw_samples()
-
-  def is_evaluated(self) -> bool:
-    """Whether `evaluation.json` is of the test split and this step."""
-    text = files.read_text(os.path.join(self.workdir, files.EVALUATION))
-    try:
-      record = json.loads(text or "{}")
-    except json.JSONDecodeError:
-      return False
-    wanted = {"split": "test", "checkpoint": "last", "step": self.step}
-    return isinstance(record, dict) and wanted.items() <= record.items()
 
 
 class _Window:
