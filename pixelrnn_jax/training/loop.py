@@ -157,7 +157,7 @@ class _Run:
 
   def __init__(
       self, config: Config, workdir: str, sources: dict,
-      on_metrics: Callable[[dict], None] | None,
+      on_metrics: Callable[[dict], None] | None = None,
   ):
     self.config, self.workdir, self.sources = config, workdir, sources
     self.on_metrics = on_metrics
