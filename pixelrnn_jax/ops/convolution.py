@@ -11,7 +11,7 @@ import numpy as np
 
 # Below this many input features one product over gathered taps is faster than a
 # product for each tap: the first layer has 1 or 3.
-_NARROW = 16
+_NARROW = 32
 
 
 def masked_conv2d(
@@ -76,8 +76,17 @@ def _taps_product(windows, weights, shape, bias: jax.Array) -> jax.Array:
   if not windows:
     return jnp.broadcast_to(bias, (*shape[:-1], len(bias)))
   if shape[-1] < _NARROW:
-    return jnp.concatenate(windows, -1) @ jnp.concatenate(weights, 0) + bias
-  return sum(x @ weight for x, weight in zip(windows, weights, strict=True)) + bias
+    windows, weights = [jnp.concatenate(windows, -1)], [jnp.concatenate(weights, 0)]
+  return sum(map(_product, windows, weights)) + bias
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """x kernel, [..., F] and [F, G] to [..., G].
+
+  With one axis of rows: of a product with several, XLA transposes the whole map for
+  the kernel's gradient.
+  """
+  return (x.reshape(-1, len(kernel)) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 def masked_conv1d(
@@ -101,4 +110,4 @@ def masked_dense(
   Returns:
     [..., G], of x's dtype.
   """
-  return x @ (kernel * mask).astype(x.dtype) + bias.astype(x.dtype)
+  return _product(x, (kernel * mask).astype(x.dtype)) + bias.astype(x.dtype)
