@@ -17,6 +17,8 @@ from pixelrnn_jax.errors import InputError
 
 _TABLE = flags.DEFINE_enum(
     "table", None, list(ablation.TABLES), "One of the paper's tables, or:")
+_SMOKE = flags.DEFINE_boolean(
+    "smoke", False, "The table's configs as NAME:smoke, a minute each.")
 _CONFIGS = flags.DEFINE_list("configs", None, "Names of configs, also NAME:smoke.")
 _VARY = flags.DEFINE_multi_string(
     "vary", [], "part.field=VALUE,VALUE,...: a run for each value; may be repeated.")
@@ -30,10 +32,13 @@ def main() -> None:
   if (_TABLE.value is None) == (_CONFIGS.value is None):
     raise InputError("Give one of --table and --configs.")
   if _CONFIGS.value is not None:
+    if _SMOKE.value:
+      raise InputError("--smoke is for --table: name the configs as NAME:smoke.")
     configs, workdir = _CONFIGS.value, cli.required("workdir", _WORKDIR.value)
   else:
-    configs = ablation.TABLES[_TABLE.value]
-    workdir = _WORKDIR.value or f"runs/ablation_{_TABLE.value}"
+    form = ":smoke" if _SMOKE.value else ""
+    configs = [f"{name}{form}" for name in ablation.TABLES[_TABLE.value]]
+    workdir = _WORKDIR.value or f"runs/ablation_{_TABLE.value}{form}".replace(":", "_")
   variants = ablation.make_variants(configs, _VARY.value, _SET.value)
   ablation.ablate(variants, workdir)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from pixelrnn_jax import data, pictures, plots
 from pixelrnn_jax.config import Config, load_config, set_field
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import files, parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation
@@ -108,6 +108,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   Each has a work directory of its name in `workdir`, see `train`, and goes on from
   where it is; one that is complete is not trained again. After each of them
   `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
+  One that diverges does not keep the others from being trained.
 
   Args:
     variants: from `make_variants`.
@@ -119,6 +120,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   Raises:
     InputError: one of the configs, its data or its work directory cannot be used, or
       `workdir` is that of a single run, before anything is written; or as `train`.
+    Diverged: one of them or several did; it is raised after the others are done.
     Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
   """
   workdirs = [os.path.join(workdir, variant.name) for variant in variants]
@@ -138,10 +140,15 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
       for split in ("train", "validation", "test"):
         data.load_source(config, split)
       loaded.add(needed)
+  diverged, records = [], []
   for number, (variant, folder) in enumerate(zip(variants, workdirs, strict=True)):
     if jax.process_index() == 0:
       print(f"{variant.name}: {number + 1} of {len(variants)}", flush=True)
-    train(variant.config, folder)
+    try:
+      train(variant.config, folder)
+    except Diverged as error:
+      diverged.append(f"{variant.name}: {error}")
+      continue
     records = [
         record for variant, folder in zip(variants, workdirs, strict=True)
         if (record := _record(variant, folder))]
@@ -153,6 +160,8 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
             f"The results of {workdir} could not be written: {error}. Mend that; the"
             " same command goes on from there."
         ) from error
+  if diverged:
+    raise Diverged("\n".join(diverged))
   return records
 
 

@@ -9,6 +9,10 @@ class InputError(ValueError):
   """
 
 
+class Diverged(InputError):
+  """A run whose loss, gradient or parameters are no longer finite."""
+
+
 class Interrupted(Exception):
   """A run stopped by a signal, after its checkpoint was saved.
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import ablation, configs, plots
+from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.training import files
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -174,6 +175,17 @@ def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   assert not list(tmp_path.iterdir())
   result = run_program("--configs=quickstart", "--table=depth")
   assert result.returncode == 1 and "Give one of --table" in result.stderr
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, capsys):
+  variants = ablation.make_variants(
+      ["pixel_cnn_mnist:smoke"], ["optimizer.learning_rate=1e38,1e-3"],
+      [*TINY, "optimizer.clip_norm=0"])
+  with pytest.raises(Diverged, match="learning_rate=1e.38: .* became nan"):
+    ablation.ablate(variants, str(tmp_path))
+  record, = json.loads((tmp_path / "results.json").read_text())
+  assert record["run"] == "pixel_cnn_mnist_smoke,learning_rate=0.001"
+  assert f"{record['nats_per_image']:.2f}" in capsys.readouterr().out
 
 
 def test_bounds_are_called_bounds():

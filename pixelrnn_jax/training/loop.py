@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, locks
 from pixelrnn_jax.config import Config, changed_fields, to_json
-from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.errors import Diverged, InputError, Interrupted
 from pixelrnn_jax.images import save_grid
 from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.models import build_model
@@ -398,7 +398,7 @@ class _Run:
     """Saves a checkpoint, unless the parameters are no longer finite."""
     state = jax.device_get(self.state)
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params)):
-      raise InputError(_diverged("The parameters are not finite", self.step))
+      raise Diverged(_diverged("The parameters are not finite", self.step))
     self.checkpoints.save(
         self.step, state, self.iterator,
         validation.nats_per_image if validation else None,
@@ -451,14 +451,14 @@ class _Window:
       Means over the window.
 
     Raises:
-      InputError: the loss or the gradient of a step was not finite.
+      Diverged: the loss or the gradient of a step was not finite.
     """
     results = jax.device_get(self.results)
     seconds = time.perf_counter() - self.start
     for i, result in enumerate(results):
       for name, what in (("nats", "The loss"), ("grad_norm", "The gradient")):
         if not np.isfinite(value := result[name].sum()):
-          raise InputError(_diverged(
+          raise Diverged(_diverged(
               f"{what} became {value}", step - len(results) + 1 + i))
     model = self.config.model
     trained = trained_scales(model, self.config.train.scale)
