@@ -39,14 +39,19 @@ def masked_conv2d(
   height, width = x.shape[:2]
   rows, columns = kernel.shape[:2]
   above, left = rows // 2, columns // 2
-  padded = jnp.pad(x, ((above, above), (left, left), (0, 0), (0, 0)))
   taps = [
       (i, j) for i in range(rows) for j in range(columns) if mask[i, j].any()
   ]
-  windows = [padded[i : i + height, j : j + width] for i, j in taps]
-  kernel = (kernel * mask).astype(x.dtype)
-  weights = [kernel[i, j] for i, j in taps]
-  return _taps_product(windows, weights, x.shape, bias.astype(x.dtype))
+
+  def convolve(x, kernel, bias):
+    padded = jnp.pad(x, ((above, above), (left, left), (0, 0), (0, 0)))
+    windows = [padded[i : i + height, j : j + width] for i, j in taps]
+    weights = [kernel[i, j] for i, j in taps]
+    return _taps_product(windows, weights, x.shape, bias)
+
+  # Its gradient keeps the map, not a window of it for each tap.
+  convolve = jax.checkpoint(convolve, prevent_cse=False)
+  return convolve(x, (kernel * mask).astype(x.dtype), bias.astype(x.dtype))
 
 
 def rows_above(

@@ -197,7 +197,10 @@ def _forward(neighbours, unroll, inputs, kernel, initial, start):
     activated = _activate(x.astype(_wide(x.dtype)) + product(seen, kernel))
     state = _update(activated, before)
     state = State(state.hidden.astype(x.dtype), state.cell)
-    return state, (state.hidden, _update_derivatives(activated, before))
+    derivatives = _update_derivatives(activated, before)
+    # The largest part of what is saved; the gates' gradient gets this dtype anyway.
+    derivatives = derivatives._replace(gates=derivatives.gates.astype(x.dtype))
+    return state, (state.hidden, derivatives)
 
   steps = jnp.arange(len(inputs))
   return lax.scan(step, start, (steps, inputs), unroll=unroll)[1]
