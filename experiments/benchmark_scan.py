@@ -48,6 +48,8 @@ def main(config: Config) -> None:
   machine = (
       f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
       f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
+  if tunables := os.environ.get("GLIBC_TUNABLES"):  # see README
+    machine += f", GLIBC_TUNABLES={tunables}"
   what = (
       f"{config.name}: {model.kind}, image {tuple(model.image_shape)}, batch {batch},"
       f" h = {model.hidden}, {model.layers} layers, {model.dtype}")

@@ -30,6 +30,8 @@ def main() -> None:
         f"{os.path.join(workdir, files.EVALUATION)} holds no figures of the test split"
         f" at step {run.step}. Run experiments/evaluate.py --workdir={workdir} first."
     )
+  if os.path.isdir(output):
+    raise InputError(f"--output={output} is a directory: name a file in it.")
   if part := files.unwritable_part(os.path.dirname(output)):
     raise InputError(
         f"--output={output}: {part!r} is not a directory that can be written to.")
