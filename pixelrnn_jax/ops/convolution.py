@@ -49,7 +49,7 @@ def masked_conv2d(
     weights = [kernel[i, j] for i, j in taps]
     return _taps_product(windows, weights, x.shape, bias)
 
-  # Its gradient keeps the map, not a window of it for each tap.
+  # Inside `lax.scan` its gradient keeps the map, not a window of it for each tap.
   convolve = jax.checkpoint(convolve, prevent_cse=False)
   return convolve(x, (kernel * mask).astype(x.dtype), bias.astype(x.dtype))
 
@@ -91,7 +91,8 @@ def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
   With one axis of rows: of a product with several, XLA transposes the whole map for
   the kernel's gradient.
   """
-  return (x.reshape(-1, len(kernel)) @ kernel).reshape(*x.shape[:-1], -1)
+  rows = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+  return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def masked_conv1d(

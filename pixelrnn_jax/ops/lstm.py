@@ -65,7 +65,8 @@ def lstm_scan(
   Args:
     neighbours: (t, the states of step t - 1, initial) to the states that each
       position sees, [..., N, R], and the cell state it goes on with,
-      [..., N, h]. Linear in the states and in `initial`.
+      [..., N, h]. Linear in the states and in `initial`: r_t in the hidden ones
+      only, c in the cell ones.
     inputs: K_is x, biases included, [S, ..., N, 4h].
     kernel: K_ss, [..., R, 4h].
     initial: the learned initial states, as `neighbours` takes them.
@@ -152,7 +153,7 @@ def _update(activated: jax.Array, cell: jax.Array) -> State:
 
 
 class Derivatives(NamedTuple):
-  """Of one step, all of its own values: what the reverse scan multiplies by.
+  """The derivatives of one step, which the reverse scan multiplies by.
 
   Attributes:
     gates: of h_t (at o, c_t held) and of c_t (at f, i, g) by the pre-activations:
@@ -166,10 +167,18 @@ class Derivatives(NamedTuple):
   cell: jax.Array
 
 
-def _update_derivatives(activated: jax.Array, before: jax.Array) -> Derivatives:
-  """The derivatives of `_update` and of the activations, at c_{t-1} = before."""
+def _update_derivatives(
+    activated: jax.Array, before: jax.Array, after: jax.Array
+) -> Derivatives:
+  """The derivatives of `_update` and of the activations.
+
+  Args:
+    activated: from `_activate`, [..., 4h].
+    before: c_{t-1}, [..., h].
+    after: c_t, [..., h].
+  """
   o, f, i, g = _gates(activated)
-  tanh = jnp.tanh(f * before + i * g)
+  tanh = jnp.tanh(after)
   # sigma'(x) = (1 - tanh(x / 2)^2) / 4
   slope = _by_gate(activated, 0.25, 0.25, 0.25, 1.0) * (1 - activated * activated)
   gates = jnp.concatenate([tanh, before, g, i], axis=-1) * slope
@@ -197,7 +206,7 @@ def _forward(neighbours, unroll, inputs, kernel, initial, start):
     activated = _activate(x.astype(_wide(x.dtype)) + product(seen, kernel))
     state = _update(activated, before)
     state = State(state.hidden.astype(x.dtype), state.cell)
-    derivatives = _update_derivatives(activated, before)
+    derivatives = _update_derivatives(activated, before, state.cell)
     # The largest part of what is saved; the gates' gradient gets this dtype anyway.
     derivatives = derivatives._replace(gates=derivatives.gates.astype(x.dtype))
     return state, (state.hidden, derivatives)
@@ -224,16 +233,18 @@ def _fused_backward(neighbours, unroll, saved, gradient):
 
   def step(carry, xs):
     state_gradient, kernel_gradient, initial_gradient = carry
-    t, gradient, derivatives, before = xs
-    # `neighbours` is linear: its transpose does not need the cell states.
+    t, output_gradient, of_step, hidden_before = xs
+    # Neither what is seen nor the transpose of `neighbours` needs the cell states.
     (seen, _), transpose = jax.vjp(
         lambda state, initial: neighbours(t, state, initial),
-        State(before, jnp.zeros_like(start.cell)), initial)
-    hidden = state_gradient.hidden.astype(wide) + gradient.astype(wide)
-    cell = state_gradient.cell + hidden * derivatives.hidden
-    gates = _gates_gradient(derivatives, hidden, cell).astype(before.dtype)
+        State(hidden_before, jnp.zeros_like(start.cell)), initial)
+    hidden_gradient = (
+        state_gradient.hidden.astype(wide) + output_gradient.astype(wide))
+    cell_gradient = state_gradient.cell + hidden_gradient * of_step.hidden
+    gates = _gates_gradient(of_step, hidden_gradient, cell_gradient)
+    gates = gates.astype(hidden.dtype)
     seen_gradient = product(gates, transposed).astype(seen.dtype)
-    state_gradient, more = transpose((seen_gradient, cell * derivatives.cell))
+    state_gradient, more = transpose((seen_gradient, cell_gradient * of_step.cell))
     kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
     initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
     return (state_gradient, kernel_gradient, initial_gradient), gates

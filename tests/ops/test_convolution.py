@@ -23,7 +23,7 @@ def arrays(size, features, kernel_shape, outputs, seed=0):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kernel_shape", [(1, 1), (1, 3), (3, 3), (7, 7)])
 @pytest.mark.parametrize("kind, channels, features", [
-    ("A", 1, 1), ("A", 3, 3), ("B", 3, 5), ("B", 1, 17), ("B", 3, 20)])
+    ("A", 1, 1), ("A", 3, 3), ("B", 3, 5), ("B", 1, 33), ("B", 3, 40)])
 def test_equals_the_loop(size, kernel_shape, kind, channels, features):
   x, kernel, bias = arrays(size, features, kernel_shape, 8)
   mask = ops.conv_mask(kind, kernel_shape, features, 4, channels, blocks=2)
@@ -40,7 +40,7 @@ def test_equals_the_loop(size, kernel_shape, kind, channels, features):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("features", [3, 20])
+@pytest.mark.parametrize("features", [3, 40])
 def test_gradients(features):
   x, kernel, bias = arrays((3, 4, 2), features, (3, 3), 6)
   mask = ops.conv_mask("B", (3, 3), features, 6, 3)
@@ -53,7 +53,7 @@ def test_gradients(features):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("size", [1, 3, 7])
-@pytest.mark.parametrize("features", [3, 20])
+@pytest.mark.parametrize("features", [3, 40])
 def test_rows_above_and_the_own_row_are_the_whole(size, features):
   x, kernel, bias = arrays((5, 4, 2), features, (size, size), 6)
   mask = ops.conv_mask("B", (size, size), features, 6, 3)

@@ -166,26 +166,29 @@ def test_gradients(scan, size):
 
 
 @pytest.mark.parametrize("scan", ["row", "diagonal"])
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("dtype, tolerance", [
+    ("float64", 1e-12), ("float32", 1e-5), ("bfloat16", 5e-2)])
+@pytest.mark.usefixtures("x64")
 def test_fused_gradients_equal_autodiff(scan, dtype, tolerance):
   if scan == "row":
     function, arguments = ops.row_scan, row_arguments((6, 7, 3), 16)
   else:
     function, arguments = diagonal, diagonal_arguments((6, 7, 3), 16)
-  # Parameters stay float32; the maps, and so the products, are of the dtype.
-  inputs, *params = (jnp.asarray(a, jnp.float32) for a in arguments)
+  # Parameters are at least float32; the maps, and so the products, are of the dtype.
+  wide = jnp.promote_types(dtype, jnp.float32)
+  inputs, *params = (jnp.asarray(a, wide) for a in arguments)
   inputs = inputs.astype(dtype)
   shape = function(inputs, *params, "fused").shape
-  weights = np.random.default_rng(3).normal(size=shape)
+  weights = np.random.default_rng(3).normal(size=shape).astype(wide)
   gradients = [
       jax.grad(
-          lambda *a, i=i: jnp.sum(function(*a, i).astype(jnp.float32) * weights),
+          lambda *a, i=i: jnp.sum(function(*a, i).astype(wide) * weights),
           argnums=(0, 1, 2, 3))(inputs, *params)
       for i in IMPLEMENTATIONS
   ]
   for fused, autodiff in zip(*gradients, strict=True):
     assert fused.dtype == autodiff.dtype
-    fused, autodiff = np.float32(fused), np.float32(autodiff)
+    fused, autodiff = np.float64(fused), np.float64(autodiff)
     scale = np.abs(autodiff).max()
     np.testing.assert_allclose(fused / scale, autodiff / scale, atol=tolerance)
 
