@@ -9,12 +9,13 @@ A backward pass counts as two forward ones.
 
 The floor of a scan is the time that its parts would take one after another, each at
 the rate that the machine reaches with nothing else to do (`Rates`): the counted
-products, tanh of four gates and a cell state for each unit (once more for the cell
-state in the backward pass), and the bytes that have to come from memory or go there:
+products, tanh of four gates and a cell state for each unit, and the bytes that have to
+come from memory or go there:
 
     forward   read the gates' inputs (4h), write the states (h)
-    backward  also write, and read again, gates and cell states (5h, at least
-              float32); read states and their gradient (2h), write the gates' (4h)
+    backward  also write, and read again, the step's derivatives (4h of the gates, and
+              2h that are at least float32); read states and their gradient (2h),
+              write the gates' (4h)
 
 The floor of a whole step is that of its products alone.
 """
@@ -169,8 +170,9 @@ def scan_measurements(
   forward = Work(operations, positions * h * 5 * narrow, positions * h * 5)
   both = Work(
       3 * operations,
-      forward.bytes + positions * h * (2 * 5 * wide + (2 + 4) * narrow),
-      positions * h * 6)
+      forward.bytes
+      + positions * h * (2 * (4 * narrow + 2 * wide) + (2 + 4) * narrow),
+      forward.tanh)
   measured = []
   for implementation in implementations:
     options = dict(implementation=implementation, unroll=config.unroll)

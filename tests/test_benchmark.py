@@ -34,10 +34,10 @@ def test_a_measurement_is_of_the_function_that_was_run():
   forward, both = measured[0].work, measured[1].work
   assert forward.operations == 2 * 64 * 2 * 3 * 12 * 48
   assert both.operations == 3 * forward.operations
-  # A value for each gate and the state; then gates and cells twice, and six more.
+  # A value for each gate and the state; then six derivatives twice, and six more.
   assert forward.bytes == 4 * 64 * 2 * 12 * 5
-  assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 5 + 6)
-  assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 6)
+  assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 6 + 6)
+  assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 5)
   rates = benchmark.Rates(1e9, 1e8, 1e7)
   for m in measured:
     assert 0 < m.spread[0] <= m.seconds <= m.spread[1] and m.compile_seconds > 0
