@@ -6,8 +6,9 @@
         --set=train.steps=2000 --workdir=runs/depth_of_mnist
 
 `depth` and `connections` are the paper's tables (Row LSTM, CIFAR-10). Each config
-is trained with each combination of the values that --vary names. The same command
-goes on where it was stopped. Writes results.md, results.json and results.png.
+is trained with each combination of the values that --vary names. --smoke takes a
+table's configs in small, to see that they run. The same command goes on where it
+was stopped. Writes results.md, results.json and results.png.
 """
 
 from absl import flags
@@ -25,7 +26,8 @@ _VARY = flags.DEFINE_multi_string(
 _SET = flags.DEFINE_multi_string(
     "set", [], "part.field=VALUE for all runs; may be repeated.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Holds the runs' own; runs/ablation_TABLE for a table.")
+    "workdir", None, "Holds the runs' own; runs/ablation_TABLE or, with --smoke,"
+    " runs/ablation_TABLE_smoke for a table.")
 
 
 def main() -> None:

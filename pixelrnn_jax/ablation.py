@@ -108,7 +108,8 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   Each has a work directory of its name in `workdir`, see `train`, and goes on from
   where it is; one that is complete is not trained again. After each of them
   `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
-  One that diverges does not keep the others from being trained.
+  One that diverges does not keep the others from being trained; the same call tries
+  it again from its last checkpoint.
 
   Args:
     variants: from `make_variants`.
@@ -148,6 +149,8 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
       train(variant.config, folder)
     except Diverged as error:
       diverged.append(f"{variant.name}: {error}")
+      if jax.process_index() == 0:
+        print(diverged[-1], flush=True)
       continue
     records = [
         record for variant, folder in zip(variants, workdirs, strict=True)
@@ -161,7 +164,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
             " same command goes on from there."
         ) from error
   if diverged:
-    raise Diverged("\n".join(diverged))
+    raise Diverged("; ".join(diverged))
   return records
 
 

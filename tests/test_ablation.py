@@ -177,11 +177,18 @@ def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   assert result.returncode == 1 and "Give one of --table" in result.stderr
 
 
-def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, capsys):
+@pytest.mark.parametrize("every, message", [
+    (4, "became nan"),  # in a step
+    (1, "Validation at step 2: .* not finite")])
+def test_a_run_that_diverges_does_not_stop_the_others(
+    tmp_path, capsys, every, message):
   variants = ablation.make_variants(
       ["pixel_cnn_mnist:smoke"], ["optimizer.learning_rate=1e38,1e-3"],
       [*TINY, "optimizer.clip_norm=0"])
-  with pytest.raises(Diverged, match="learning_rate=1e.38: .* became nan"):
+  for variant in variants:
+    variant.config.train.eval_every = every
+    variant.config.train.log_every = min(every, 2)
+  with pytest.raises(Diverged, match=f"learning_rate=1e.38: .*{message}"):
     ablation.ablate(variants, str(tmp_path))
   record, = json.loads((tmp_path / "results.json").read_text())
   assert record["run"] == "pixel_cnn_mnist_smoke,learning_rate=0.001"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data
 from pixelrnn_jax.config import Config, ModelConfig
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.training import files, packaged, parallel
 from pixelrnn_jax.training.restore import load_run
@@ -96,7 +96,7 @@ def evaluate(
     The figures, or None if it was ended.
 
   Raises:
-    InputError: an image's figure is not finite.
+    Diverged: an image's figure is not finite.
   """
   results = []
   batches = data.eval_batches(
@@ -135,11 +135,11 @@ def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation
   """The figures of [N] negative log-likelihoods in nats, float64.
 
   Raises:
-    InputError: some of them are not finite.
+    Diverged: some of them are not finite.
   """
   broken = np.count_nonzero(~np.isfinite(nats))
   if broken:
-    raise InputError(
+    raise Diverged(
         f"The negative log-likelihood of {broken} of {nats.size} images is not"
         " finite: the model has diverged, or the images hold values that it does"
         " not know."

@@ -351,7 +351,7 @@ class _Run:
           label="validating",
       )
     except InputError as error:
-      raise InputError(f"Validation at step {self.step}: {error}") from error
+      raise type(error)(f"Validation at step {self.step}: {error}") from error
     if evaluation is None:
       return None
     figures = {"": evaluation} | {

@@ -99,7 +99,7 @@ def test_no_figures_of_the_last_step(copy_run, tmp_path):
   workdir = copy_run()
   path = workdir / files.EVALUATION
   record = json.loads(path.read_text())
-  for text in ("", json.dumps({**record, "step": 3}), "[]"):
+  for text in ("", json.dumps({**record, "step": 3}), "[]", "{"):
     path.write_text(text)
     result = run_program(
         tmp_path, "package_model.py", f"--workdir={workdir}",
