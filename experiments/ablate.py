@@ -15,6 +15,7 @@ from absl import flags
 
 from pixelrnn_jax import ablation, cli
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.training import parallel
 
 _TABLE = flags.DEFINE_enum(
     "table", None, list(ablation.TABLES), "One of the paper's tables, or:")
@@ -42,6 +43,7 @@ def main() -> None:
     configs = [f"{name}{form}" for name in ablation.TABLES[_TABLE.value]]
     workdir = _WORKDIR.value or f"runs/ablation_{_TABLE.value}{form}".replace(":", "_")
   variants = ablation.make_variants(configs, _VARY.value, _SET.value)
+  parallel.use_cores(*(variant.config for variant in variants))
   ablation.ablate(variants, workdir)
 
 

@@ -6,9 +6,10 @@
         --json=scan.json --plot=scan.png
 
 Any field of the config can be changed: image size, batch, h, layers, dtype,
-unroll. `of peak` is the fraction of the largest matrix product's FLOP/s, `floor`
-the time that the necessary work would take at the machine's rates, both measured
-in the same run; what is counted is said in pixelrnn_jax/benchmark.py.
+unroll. On a CPU each core is a device; JAX_NUM_CPU_DEVICES=1 takes it as one. `of
+peak` is the fraction of the largest matrix product's FLOP/s, `floor` the time that
+the necessary work would take at the machine's rates, both measured in the same run;
+what is counted is said in pixelrnn_jax/benchmark.py.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from pixelrnn_jax import benchmark, cli, data
 from pixelrnn_jax.config import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
+from pixelrnn_jax.training import parallel
 
 _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
 _PARTS = flags.DEFINE_multi_enum(
@@ -43,6 +45,7 @@ def main(config: Config) -> None:
         "The figures are of one network: measure the scales of a multi-scale model by"
         " themselves, with --config.model.multi_scale='()' and"
         " --config.model.image_shape.")
+  parallel.use_cores(config)
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
   rates = benchmark.measure_rates(model.dtype, repeats)
   machine = (
@@ -62,14 +65,14 @@ def main(config: Config) -> None:
         model, batch, _IMPLEMENTATIONS.value, repeats)
   if "step" in _PARTS.value:
     measured += benchmark.step_measurements(config, repeats)
-  print(f"{'':36}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
+  print(f"{'':42}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
         f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'floor ms':>10}"
         f"{'MiB':>8}")
   for m in measured:
     rate = m.work.operations / m.seconds
     floor = sum(rates.floor(m.work).values())
     memory = "" if m.memory is None else f"{m.memory / 2**20:.0f}"
-    print(f"{m.name:36}{m.compile_seconds:10.1f}{m.seconds * 1e3:10.1f}"
+    print(f"{m.name:42}{m.compile_seconds:10.1f}{m.seconds * 1e3:10.1f}"
           f"{m.spread[0] * 1e3:9.1f}{m.spread[1] * 1e3:9.1f}"
           f"{m.images / m.seconds:10.1f}{m.work.operations / 1e9:9.2f}"
           f"{rate / 1e9:9.1f}{rate / rates.operations:8.2f}{floor * 1e3:10.1f}"

@@ -15,13 +15,14 @@ from absl import flags
 
 from pixelrnn_jax import cli
 from pixelrnn_jax.config import Config
-from pixelrnn_jax.training import train
+from pixelrnn_jax.training import parallel, train
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The work directory; runs/NAME by default.")
 
 
 def main(config: Config) -> None:
+  parallel.use_cores(config)
   train(config, _WORKDIR.value or f"runs/{config.name.replace(':', '_')}")
 
 

@@ -7,6 +7,9 @@ it is the model's: products at weights that a mask hides, at offset positions of
 skewed map and of zeros beyond an edge are not counted, nor is anything elementwise.
 A backward pass counts as two forward ones.
 
+Batches are split over all devices. The devices of a CPU are parts of it, so its rates
+and memory are those of the whole; an accelerator's memory is that of each.
+
 The floor of a scan is the time that its parts would take one after another, each at
 the rate that the machine reaches with nothing else to do (`Rates`): the counted
 products, tanh of four gates and a cell state for each unit, and the bytes that have to
@@ -22,6 +25,7 @@ The floor of a whole step is that of its products alone.
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -29,13 +33,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import Config, ModelConfig
+from pixelrnn_jax.config import Config, ModelConfig, TrainConfig
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.step import AXIS
 
 
 @dataclasses.dataclass
@@ -55,7 +61,7 @@ class Work:
 
 @dataclasses.dataclass
 class Rates:
-  """What the machine reaches in one thing at a time, a second.
+  """What all devices together reach in one thing at a time, a second.
 
   Attributes:
     operations: of the largest matrix product.
@@ -87,7 +93,7 @@ class Measurement:
     images: that a run covers.
     work: counted, of a run.
     memory: bytes of arguments, results and temporaries together, as the compiler
-      plans them; None where it does not say.
+      plans them, of a CPU or of each accelerator; None where it does not say.
   """
 
   name: str
@@ -111,29 +117,31 @@ class Measurement:
 
 def measure(
     name: str, function: Callable, arguments: tuple, images: int, work: Work,
-    repeats: int,
+    repeats: int, devices: int,
 ) -> Measurement:
-  """Compiles a jitted function, warms it up and times it, synchronised."""
+  """Compiles a function of `pmap`, warms it up and times it, synchronised."""
   start = time.perf_counter()
   compiled = function.lower(*arguments).compile()
   compile_seconds = time.perf_counter() - start
   seconds = _times(lambda: compiled(*arguments), repeats)
   return Measurement(
       name, compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), images, work, memory(compiled))
+      (min(seconds), max(seconds)), images, work, memory(compiled, devices))
 
 
 def measure_rates(dtype: str, repeats: int) -> Rates:
-  """The rates of the machine's first device: products of `dtype`, the rest float32."""
+  """The rates of all devices: products of `dtype`, the rest float32."""
   megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
   copy = jax.jit(lambda x: x + 1.0)
   values = jax.random.normal(jax.random.key(0), (2**18,))
   many = 32  # in one program, as a single run is too short to time
   tanh = jax.jit(lambda x: jax.lax.fori_loop(0, many, lambda _, x: jnp.tanh(x), x))
+  # Measured on the first one. A CPU's first device may use all of its cores.
+  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
   return Rates(
-      product_peak(dtype, repeats),
-      2 * megabytes.nbytes / min(_times(lambda: copy(megabytes), repeats)),
-      many * values.size / min(_times(lambda: tanh(values), repeats)))
+      devices * product_peak(dtype, repeats),
+      devices * 2 * megabytes.nbytes / min(_times(lambda: copy(megabytes), repeats)),
+      devices * many * values.size / min(_times(lambda: tanh(values), repeats)))
 
 
 def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
@@ -154,8 +162,12 @@ def scan_measurements(
 ) -> list[Measurement]:
   """The recurrence of one layer alone, for the LSTM kinds.
 
+  Each implementation over all devices and, where there are several, on one of them.
   For the Diagonal BiLSTM with skew and unskew; `autodiff` with one image in a
   map, as the paper has it, `fused` with as many as the layer takes.
+
+  Raises:
+    InputError: the batch cannot be split evenly over the devices.
   """
   if config.kind == "pixel_cnn":
     return []
@@ -174,34 +186,46 @@ def scan_measurements(
       + positions * h * (2 * (4 * narrow + 2 * wide) + (2 + 4) * narrow),
       forward.tanh)
   measured = []
-  for implementation in implementations:
+  parallel.check_batch_size(TrainConfig(batch_size=batch))
+  counts = sorted({jax.device_count(), 1}, reverse=True)
+  for implementation, devices in itertools.product(implementations, counts):
+    of_device = batch // devices
     options = dict(implementation=implementation, unroll=config.unroll)
     if config.kind == "row_lstm":
       scan = functools.partial(ops.row_scan, **options)
-      inputs, stack = (height, width, batch, 4 * h), ()
+      inputs, stack = (height, width, of_device, 4 * h), ()
     else:
       images = 1
       if implementation != "autodiff":
-        images = build_model(config).layer.images_per_strip(batch)
+        images = build_model(config).layer.images_per_strip(of_device)
       options["width"] = width if images > 1 else None
       scan = functools.partial(_diagonal, options)
-      inputs, stack = (2, height, images * width, batch // images, 4 * h), (2,)
+      inputs, stack = (2, height, images * width, of_device // images, 4 * h), (2,)
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], inputs).astype(config.dtype)
-    kernel = jax.random.normal(keys[1], (*stack, taps, h, 4 * h))
-    weights = jax.random.normal(keys[2], (*inputs[:-1], h)).astype(config.dtype)
+    x = jax.random.normal(keys[0], (devices, *inputs)).astype(config.dtype)
+    kernel = jax.random.normal(keys[1], (*stack, taps, h, 4 * h)) * (taps * h) ** -0.5
+    weights = jax.random.normal(
+        keys[2], (devices, *inputs[:-1], h)).astype(config.dtype)
     state = jnp.zeros((*stack, h))
 
-    def loss(*arguments, scan=scan, weights=weights):
-      return jnp.sum((scan(*arguments) * weights).astype(jnp.float32))
+    def gradient(x, weights, *params, scan=scan):
+      def loss(x, *params):
+        return jnp.sum((scan(x, *params) * weights).astype(jnp.float32))
 
-    gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
-    arguments = (x, kernel * (taps * h) ** -0.5, state, state)
+      x, *params = jax.grad(loss, argnums=(0, 1, 2, 3))(x, *params)
+      return x, lax.psum(params, AXIS)
+
+    chosen = jax.devices()[:devices]
+    over = functools.partial(jax.pmap, axis_name=AXIS, devices=chosen)
+    x, weights = (over(lambda values: values)(values) for values in (x, weights))
+    params = parallel.replicate((kernel, state, state), chosen)
+    name = f"scan, {implementation}" + (", 1 device" if devices < counts[0] else "")
     measured += [
-        measure(f"scan, {implementation}: forward", jax.jit(scan), arguments,
-                batch, forward, repeats),
-        measure(f"scan, {implementation}: forward + backward", jax.jit(gradient),
-                arguments, batch, both, repeats),
+        measure(f"{name}: forward", over(scan, in_axes=(0, None, None, None)),
+                (x, *params), batch, forward, repeats, devices),
+        measure(f"{name}: forward + backward",
+                over(gradient, in_axes=(0, 0, None, None, None), out_axes=(0, None)),
+                (x, weights, *params), batch, both, repeats, devices),
     ]
   return measured
 
@@ -241,7 +265,8 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   mask = parallel.shard(np.ones(batch, bool))
   forward = measure(
       "network: forward", parallel.make_eval_step(model),
-      (state.params, batch_of_devices, mask), batch, Work(operations), repeats)
+      (state.params, batch_of_devices, mask), batch, Work(operations), repeats,
+      jax.local_device_count())
 
   step = parallel.make_train_step(model, optimizer, config.train.accumulate)
   start = time.perf_counter()
@@ -257,7 +282,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   return [forward, Measurement(
       "training step", compile_seconds, statistics.median(seconds),
       (min(seconds), max(seconds)), batch, Work(3 * operations),
-      memory(compiled))]
+      memory(compiled, jax.local_device_count()))]
 
 
 def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:
@@ -281,11 +306,17 @@ def _times(run: Callable, repeats: int) -> list[float]:
   return seconds
 
 
-def memory(compiled) -> int | None:
-  """Bytes of a compiled program's arguments, results and temporaries."""
+def memory(compiled, devices: int = 1) -> int | None:
+  """Bytes of a compiled program's arguments, results and temporaries.
+
+  Args:
+    compiled: the program.
+    devices: of a CPU that run it at once; an accelerator's memory is its own.
+  """
   analysis = compiled.memory_analysis()
   if analysis is None:
     return None
-  return (
+  share = devices if jax.default_backend() == "cpu" else 1
+  return share * (
       analysis.argument_size_in_bytes + analysis.output_size_in_bytes
       + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes)

@@ -280,7 +280,7 @@ class TrainConfig:
   log_every: int = _resumable(50)
   eval_every: int = _resumable(2_500)
   checkpoint_every: int = _resumable(2_500)
-  eval_batch_size: int = _resumable(128)
+  eval_batch_size: int = _resumable(64)
   samples: int = _resumable(16)
   scale: int = _resumable(-1)
 

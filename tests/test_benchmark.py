@@ -28,7 +28,7 @@ def test_a_measurement_is_of_the_function_that_was_run():
   config = load_config("row_lstm_cifar10:smoke")
   measured = benchmark.scan_measurements(config.model, 2, ["fused", "autodiff"], 2)
   assert [m.name for m in measured] == [
-      f"scan, {i}: {d}" for i in ("fused", "autodiff")
+      f"scan, {i}{n}: {d}" for i in ("fused", "autodiff") for n in ("", ", 1 device")
       for d in ("forward", "forward + backward")]
   # 8x8 image, h = 12: 64 positions, batch 2, 3 taps of 12 by 48.
   forward, both = measured[0].work, measured[1].work
@@ -38,6 +38,8 @@ def test_a_measurement_is_of_the_function_that_was_run():
   assert forward.bytes == 4 * 64 * 2 * 12 * 5
   assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 6 + 6)
   assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 5)
+  # The same work, whatever runs it: the loops differ by what they copy only.
+  assert all(m.work in (forward, both) for m in measured)
   rates = benchmark.Rates(1e9, 1e8, 1e7)
   for m in measured:
     assert 0 < m.spread[0] <= m.seconds <= m.spread[1] and m.compile_seconds > 0

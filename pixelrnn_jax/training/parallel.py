@@ -8,6 +8,7 @@ CPU, several accelerators and several processes.
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
@@ -17,9 +18,52 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pixelrnn_jax.config import TrainConfig
+from pixelrnn_jax.config import Config, TrainConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import step
+
+# Where h is larger, one product keeps all cores busy, and the parameters of a device
+# are too large to hold them once for each core.
+_CORES_PAY = 128
+
+
+def use_cores(*configs: Config) -> None:
+  """Makes the cores of a CPU devices of JAX, so that each takes its own images.
+
+  XLA takes products as small as MNIST's to one core. It has no effect on a GPU or TPU,
+  in one of several processes, where JAX_NUM_CPU_DEVICES or XLA_FLAGS say how many
+  devices there are, for models of h > 128, or after JAX's first computation.
+
+  Args:
+    configs: of what will be run; as many cores are used as divide their batches.
+  """
+  chosen = (
+      jax.config.jax_num_cpu_devices >= 0
+      or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""))
+  if chosen or jax.distributed.is_initialized():
+    return
+  with contextlib.suppress(RuntimeError):  # JAX has its devices already
+    jax.config.update("jax_num_cpu_devices", _count(_cores(), configs))
+
+
+def _cores() -> int:
+  """The cores that this process may run on."""
+  if hasattr(os, "sched_getaffinity"):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _count(cores: int, configs: Sequence[Config]) -> int:
+  """How many of the cores divide each config's batch; 1 for large models."""
+  if any(config.model.hidden > _CORES_PAY for config in configs):
+    return 1
+
+  def divides(devices):
+    return all(
+        config.train.batch_size % (devices * config.train.accumulate) == 0
+        for config in configs)
+
+  return next((n for n in range(cores, 1, -1) if divides(n)), 1)
 
 
 def check_batch_size(config: TrainConfig) -> None:
@@ -97,13 +141,13 @@ def together() -> Iterator[None]:
     raise problem
 
 
-def replicate(tree):
-  """The tree on all devices, laid out as the steps return it.
+def replicate(tree, devices: Sequence[jax.Device] | None = None):
+  """The tree on all devices, or those given, laid out as the steps return it.
 
   Without this the second training step would be compiled anew. It goes through
   the host, as devices of other processes cannot be copied to directly.
   """
-  mesh = Mesh(np.array(jax.devices()), (step.AXIS,))
+  mesh = Mesh(np.array(devices or jax.devices()), (step.AXIS,))
   return jax.device_put(
       jax.device_get(tree), NamedSharding(mesh, PartitionSpec()))
 

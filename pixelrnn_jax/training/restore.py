@@ -58,6 +58,17 @@ def read_config(workdir: str) -> Config:
     raise InputError(f"{path} is damaged: {error}") from error
 
 
+def find_config(workdir: str) -> Config:
+  """The configuration of a run, or of a model in the package by its name.
+
+  Raises:
+    InputError: as `read_config`; or a name that may be either.
+  """
+  if packaged.is_name(workdir):
+    return packaged.read(workdir).config
+  return read_config(workdir)
+
+
 def load_run(workdir: str, which: str = "last") -> Run:
   """`restore` with the checkpoint's step; see there."""
   if packaged.is_name(workdir):

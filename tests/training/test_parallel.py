@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +9,7 @@ import optax
 import pytest
 
 from pixelrnn_jax import likelihood
-from pixelrnn_jax.config import TrainConfig
+from pixelrnn_jax.config import TrainConfig, load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import parallel
@@ -81,6 +85,46 @@ def test_batch_size_must_be_divisible():
   parallel.check_batch_size(TrainConfig(batch_size=16, eval_batch_size=5))
   with pytest.raises(InputError, match="batch_size=15 .* 2 devices.*14 or 16"):
     parallel.check_batch_size(TrainConfig(batch_size=15))
+
+
+@pytest.mark.parametrize("cores, names, accumulate, expected", [
+    (1, ["quickstart"], 1, 1),
+    (3, ["quickstart"], 1, 2),  # a batch of 16 images
+    (6, ["quickstart", "row_lstm_cifar10"], 4, 4),
+    (64, ["quickstart"], 1, 16),
+    (64, ["quickstart"], 3, 1),  # which is refused later
+    (4, ["quickstart", "row_lstm_imagenet32"], 1, 1),  # h = 384
+])
+def test_as_many_cores_as_divide_the_batches(cores, names, accumulate, expected):
+  configs = [load_config(name) for name in names]
+  for config in configs:
+    config.train.accumulate = accumulate
+  assert parallel._count(cores, configs) == expected
+
+
+CORES = """
+import jax
+from pixelrnn_jax.config import load_config
+from pixelrnn_jax.training import parallel
+
+parallel._cores = lambda: 4
+for _ in range(2):  # a cell of a notebook may be run again
+  parallel.use_cores(load_config("quickstart"))
+  print(jax.local_device_count())
+"""
+
+
+@pytest.mark.parametrize("variables, expected", [
+    ({}, 4), ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+    ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5)])
+def test_cores_are_devices_unless_the_user_says_otherwise(variables, expected):
+  environment = {
+      name: value for name, value in os.environ.items()
+      if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+  printed = subprocess.run(
+      [sys.executable, "-c", CORES], env=environment | variables, check=True,
+      capture_output=True, text=True).stdout
+  assert printed.split() == [str(expected)] * 2
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
