@@ -108,8 +108,8 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   Each has a work directory of its name in `workdir`, see `train`, and goes on from
   where it is; one that is complete is not trained again. After each of them
   `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
-  One that diverges does not keep the others from being trained; the same call tries
-  it again from its last checkpoint.
+  One that diverges is named below the table and does not keep the others from being
+  trained; the same call tries it again from its last checkpoint.
 
   Args:
     variants: from `make_variants`.
@@ -151,13 +151,12 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
       diverged.append(f"{variant.name}: {error}")
       if jax.process_index() == 0:
         print(diverged[-1], flush=True)
-      continue
     records = [
         record for variant, folder in zip(variants, workdirs, strict=True)
         if (record := _record(variant, folder))]
-    if jax.process_index() == 0:
+    if records and jax.process_index() == 0:
       try:
-        _write(records, workdir)
+        _write(records, diverged, workdir)
       except OSError as error:
         raise InputError(
             f"The results of {workdir} could not be written: {error}. Mend that; the"
@@ -168,8 +167,13 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   return records
 
 
-def format_results(records: Sequence[dict]) -> str:
-  """The records of `ablate` as a Markdown table, and what its figures are of."""
+def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str:
+  """The records of `ablate` as a Markdown table, and what its figures are of.
+
+  Args:
+    records: of the runs that are done.
+    diverged: a line for each run that did not get there.
+  """
   unit, figure, error = _fields(records)
   datas = sorted({record["data"] for record in records})
   head = ["run", "parameters", "steps", "minutes", f"validation, {unit}",
@@ -203,7 +207,8 @@ def format_results(records: Sequence[dict]) -> str:
       f" steps; {all_of(r['device'] for r in records)}, JAX"
       f" {all_of(r['versions']['jax'] for r in records)},"
       f" {all_of(r['date'] for r in records)}.",
-      *sorted({f"<=: {r['bound']}." for r in records if "bound" in r})]
+      *sorted({f"<=: {r['bound']}." for r in records if "bound" in r}),
+      *(f"Diverged: {line}" for line in diverged)]
   return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *notes])
 
 
@@ -272,9 +277,9 @@ def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
   return "bits/dim", "bits_per_dim", "bits_standard_error"
 
 
-def _write(records: list[dict], workdir: str) -> None:
+def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
   """Prints the table, and writes the results."""
-  table = format_results(records)
+  table = format_results(records, diverged)
   print(f"\n{table}\n", flush=True)
   path = os.path.join(workdir, RESULTS)
   files.write_text(f"{path}.md", f"{table}\n")

@@ -7,6 +7,7 @@ the joint is a lower bound of log p(large); nats and bits/dim are upper bounds.
 Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -76,9 +77,16 @@ def log_probs(
   if not model.config.multi_scale:
     if smaller is not None:
       raise InputError("This model has a single scale: it takes no smaller images.")
-    return ops.categorical_log_probs(model.apply(variables, images), images)
-  if smaller is not None:
+  elif smaller is not None:
     smaller = [_check_values(model, x) for x in smaller]
+  return _log_probs(model, variables, images, smaller)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(model, variables, images, smaller):
+  """`log_probs` of images that have been looked at."""
+  if not model.config.multi_scale:
+    return ops.categorical_log_probs(model.apply(variables, images), images)
   scales = model.all_scales(images, smaller)
   logits = model.apply(variables, images, scales[:-1])
   return tuple(

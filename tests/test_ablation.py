@@ -157,6 +157,32 @@ def test_what_cannot_be_compared(configs, vary, settings, message):
     ablation.make_variants(configs, vary, settings)
 
 
+# ablate.py, but for the training.
+PLANNED = """
+import runpy, sys
+from pixelrnn_jax import ablation
+
+def ablate(variants, workdir):
+  for variant in variants:
+    print(variant.config.name, variant.config.train.steps)
+  print(workdir)
+
+ablation.ablate = ablate
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def test_a_table_in_small():
+  result = subprocess.run(
+      [sys.executable, "-c", PLANNED, str(EXPERIMENTS / "ablate.py"),
+       "--table=connections", "--smoke", "--set=train.steps=7"],
+      capture_output=True, text=True)
+  assert result.stdout.splitlines() == [
+      *(f"row_lstm_cifar10_{name}:smoke 7"
+        for name in ("plain", "skip", "residual", "both")),
+      "runs/ablation_connections_smoke"], result.stderr
+
+
 def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   workdir, arguments, _ = finished
   before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
@@ -192,6 +218,8 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     ablation.ablate(variants, str(tmp_path))
   record, = json.loads((tmp_path / "results.json").read_text())
   assert record["run"] == "pixel_cnn_mnist_smoke,learning_rate=0.001"
+  results = (tmp_path / "results.md").read_text()
+  assert "\nDiverged: pixel_cnn_mnist_smoke,learning_rate=1e+38: " in results
   assert f"{record['nats_per_image']:.2f}" in capsys.readouterr().out
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import random_variables
 from test_likelihood import every_image
 from test_sampling import chi_square, index_of
 
@@ -17,16 +18,13 @@ def make(kind, shape, multi_scale, levels=2, dtype="float32"):
   model = prnn.build_model(prnn.ModelConfig(
       kind, shape, levels=levels, hidden=6, layers=1, head_features=9, dtype=dtype,
       multi_scale=multi_scale))
-  rng = np.random.default_rng(0)
-  variables = jax.jit(model.init)(
-      jax.random.key(0), np.zeros((1, *shape), np.uint8))
+  variables = random_variables(model, np.random.default_rng(0), 0.2)
 
-  def random(path, x):
+  def strengthen(path, x):
     name = jax.tree_util.keystr(path)
-    factor = 5 if "condition" in name or "up'" in name else 1
-    return (factor * (x + 0.2 * rng.normal(size=x.shape))).astype(x.dtype)
+    return 5 * x if "condition" in name or "up'" in name else x
 
-  return model, jax.tree_util.tree_map_with_path(random, variables)
+  return model, jax.tree_util.tree_map_with_path(strengthen, variables)
 
 
 @pytest.mark.usefixtures("x64")

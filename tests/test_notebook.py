@@ -109,7 +109,7 @@ def check_every_cell_ran(cells):
     assert not re.search("warning|error|traceback", text_of(cell, "stderr"), re.I)
   assert "pip" not in text_of(cells["install"])  # it is installed already
   if os.environ["JAX_PLATFORMS"] == "cpu":
-    assert text_of(cells["imports"]).count("CpuDevice") == 2
+    assert text_of(cells["train"]).count("CpuDevice") == 2
     assert "2 device(s), 8 images of a batch on each" in text_of(cells["devices"])
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parameters import random_variables
 from test_likelihood import every_image, make
 
 import pixelrnn_jax as prnn
@@ -26,10 +27,7 @@ def case(kind, shape, levels, residual, skip, kernel, dtype="float64"):
       residual=residual, skip=skip, kernel_size=kernel, dtype=dtype))
   rng = np.random.default_rng(0)
   images = rng.integers(0, levels, (3, *shape), np.uint8)
-  variables = jax.jit(model.init)(jax.random.key(0), images)
-  variables = jax.tree.map(
-      lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(x.dtype), variables)
-  return model, variables, images
+  return model, random_variables(model, rng, 0.3), images
 
 
 @pytest.mark.usefixtures("x64")

@@ -5,16 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from parameters import random_variables
 
 from pixelrnn_jax.config import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
-
-
-def randomised(variables, seed=0):
-  """Every parameter random: biases and initial states start at zero."""
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-      lambda x: jnp.asarray(x + 0.3 * rng.normal(size=x.shape), x.dtype), variables)
 
 
 @pytest.mark.usefixtures("x64")
@@ -29,9 +23,10 @@ def test_logits_equal_the_loops(kind, shape, levels, residual, skip):
       kind, shape, levels=levels, hidden=4, layers=2, head_features=7,
       residual=residual, skip=skip, first_kernel_size=5, dtype="float64")
   model = build_model(config)
-  images = np.random.default_rng(0).integers(0, levels, (2, *shape), np.uint8)
-  variables = randomised(model.init(jax.random.key(0), images))
-  logits = model.apply(variables, images)
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, levels, (2, *shape), np.uint8)
+  variables = random_variables(model, rng, 0.3)
+  logits = jax.jit(model.apply)(variables, images)
   assert logits.shape == (2, *shape, levels) and logits.dtype == jnp.float64
   params = jax.tree.map(np.asarray, variables["params"])
   for image, got in zip(images, logits, strict=True):

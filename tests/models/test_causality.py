@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from parameters import random_variables
 
 from pixelrnn_jax import likelihood
 from pixelrnn_jax.config import KINDS, ModelConfig
@@ -25,14 +26,6 @@ def make(kind, channels, residual, skip):
       kind, (HEIGHT, WIDTH, channels), levels=LEVELS, hidden=12, layers=LAYERS,
       head_features=24, kernel_size=KERNEL, first_kernel_size=FIRST,
       residual=residual, skip=skip, dtype="float64"))
-
-
-def draw_variables(model, draw, rng):
-  """Random parameters: biases and initial states start at zero and could hide
-  something."""
-  images = np.zeros((1, *model.config.image_shape), np.uint8)
-  variables = jax.jit(model.init)(jax.random.key(draw), images)
-  return jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), variables)
 
 
 def make_gradient(model, rng):
@@ -141,8 +134,8 @@ def test_sees_its_past_and_nothing_else(kind, channels, residual, skip):
   future = ~np.tril(np.ones((size, size), bool), k=-1)
   # Over several parameters and images: at any one, ReLUs may all be shut.
   before, after = np.zeros((2, size, size))
-  for draw in range(4):
-    variables = draw_variables(model, draw, rng)
+  for _ in range(4):
+    variables = random_variables(model, rng, 0.1)
     for found, params in (
         (before, variables), (after, after_a_step(variables, gradient))):
       for _ in range(2):

@@ -1,0 +1,23 @@
+"""Random parameters of a model, without compiling its own: that takes seconds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def random_variables(model, rng, noise):
+  """Every parameter random, biases and initial states too, which start at zero.
+
+  Kernels have about the scale of the initial ones, and `noise` more; the others
+  have `noise`.
+  """
+  images = jax.ShapeDtypeStruct((1, *model.config.image_shape), np.uint8)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+
+  def draw(path, x):
+    scale = noise
+    if path[-1].key == "kernel":
+      scale = np.hypot(noise, np.prod(x.shape[-3:-1]) ** -0.5)
+    return jnp.asarray(scale * rng.normal(size=x.shape), x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
