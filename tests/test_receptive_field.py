@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.test_causality import HEIGHT, WIDTH, draw_variables, make, values_seen
+from models.test_causality import HEIGHT, WIDTH, make, values_seen
+from parameters import random_variables
 
 from pixelrnn_jax.config import KINDS, ModelConfig
 from pixelrnn_jax.errors import InputError
@@ -20,7 +21,7 @@ from pixelrnn_jax.receptive_field import receptive_field
 @pytest.mark.parametrize("channels", [1, 3])
 def test_is_what_the_model_sees(kind, channels):
   model = make(kind, channels, residual=True, skip=True)
-  variables = draw_variables(model, 0, np.random.default_rng(1))
+  variables = random_variables(model, np.random.default_rng(1), 0.1)
   seen = values_seen(kind, channels).reshape(HEIGHT, WIDTH, channels, HEIGHT, WIDTH, -1)
   for row, column in [(0, 0), (1, 1), (2, 2), (2, WIDTH - 1)]:
     field = receptive_field(
