@@ -39,7 +39,7 @@ def multi_scale_mnist() -> Config:
       ),
       data=DataConfig(source="packaged_mnist", validation_images=1_000),
       optimizer=OptimizerConfig(
-          learning_rate=1e-3, momentum=0.9, warmup_steps=50, decay_steps=6_000),
+          learning_rate=3e-4, momentum=0.9, warmup_steps=50, decay_steps=6_000),
       train=TrainConfig(
           batch_size=16, steps=6_000, log_every=50, eval_every=1_000,
           checkpoint_every=500, samples=16,
