@@ -32,6 +32,8 @@ _REMATERIALIZE = flags.DEFINE_bool(
     "rematerialize", False, "With model.rematerialize.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Over all chips; the config's by default.")
+_ACCUMULATE = flags.DEFINE_integer(
+    "accumulate", None, "Parts of a chip's share; the config's by default.")
 _SAMPLES = flags.DEFINE_integer(
     "samples", 16, "Images that a chip draws at a time; 0 leaves the sampler out.")
 
@@ -65,6 +67,8 @@ def _config(name: str) -> Config:
   config.model.images_per_strip = config.model.images_per_strip or 1
   if _BATCH_SIZE.value is not None:
     config.train.batch_size = _BATCH_SIZE.value
+  if _ACCUMULATE.value is not None:
+    config.train.accumulate = _ACCUMULATE.value
   return config
 
 
@@ -82,8 +86,11 @@ def _all_chips() -> list[jax.Device]:
 def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   """Prints a config's lines; returns what went wrong."""
   name, dtype, batch = config.name, config.model.dtype, config.train.batch_size
-  if batch % len(chips):
-    raise InputError(f"A batch of {batch} cannot be split over {len(chips)} chips.")
+  accumulate = config.train.accumulate
+  if batch % (len(chips) * accumulate):
+    raise InputError(
+        f"A batch of {batch} cannot be split over {len(chips)} chips in {accumulate}"
+        " parts each. Use another --batch_size or --accumulate.")
   model, optimizer = build_model(config.model), make_optimizer(config.optimizer)
   shape, scales = config.model.image_shape, config.model.scale_shapes()
   state = jax.eval_shape(
@@ -92,8 +99,7 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   def of_chips(size, rest, dtype):
     return jax.ShapeDtypeStruct((len(chips), size, *rest), dtype)
 
-  step = parallel.make_train_step(
-      model, optimizer, config.train.accumulate, devices=chips)
+  step = parallel.make_train_step(model, optimizer, accumulate, devices=chips)
   programs = {"step": (batch, step.lower, (
       state, of_chips(batch // len(chips), shape, jnp.uint8)))}
   if size := _SAMPLES.value:

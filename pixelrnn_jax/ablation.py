@@ -108,8 +108,8 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
   Each has a work directory of its name in `workdir`, see `train`, and goes on from
   where it is; one that is complete is not trained again. After each of them
   `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
-  One that diverges is named below the table and does not keep the others from being
-  trained; the same call tries it again from its last checkpoint.
+  One that diverges does not keep the others from being trained and is named below
+  their table; the same call tries it again from its last checkpoint.
 
   Args:
     variants: from `make_variants`.

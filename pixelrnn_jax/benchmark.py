@@ -162,7 +162,8 @@ def scan_measurements(
 ) -> list[Measurement]:
   """The recurrence of one layer alone, for the LSTM kinds.
 
-  Each implementation over all devices and, where there are several, on one of them.
+  Each implementation over all devices and, where a CPU has several, on one of them,
+  which may use all of the cores.
   For the Diagonal BiLSTM with skew and unskew; `autodiff` with one image in a
   map, as the paper has it, `fused` with as many as the layer takes.
 
@@ -187,7 +188,9 @@ def scan_measurements(
       forward.tanh)
   measured = []
   parallel.check_batch_size(TrainConfig(batch_size=batch))
-  counts = sorted({jax.device_count(), 1}, reverse=True)
+  counts = [jax.device_count()]
+  if counts[0] > 1 and jax.default_backend() == "cpu":
+    counts.append(1)
   for implementation, devices in itertools.product(implementations, counts):
     of_device = batch // devices
     options = dict(implementation=implementation, unroll=config.unroll)

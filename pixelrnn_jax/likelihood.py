@@ -79,7 +79,7 @@ def log_probs(
       raise InputError("This model has a single scale: it takes no smaller images.")
   elif smaller is not None:
     smaller = [_check_values(model, x) for x in smaller]
-  return _log_probs(model, variables, images, smaller)
+  return _log_probs(model.clone(parent=None), variables, images, smaller)
 
 
 @functools.partial(jax.jit, static_argnums=0)

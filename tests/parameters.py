@@ -8,8 +8,8 @@ import numpy as np
 def random_variables(model, rng, noise):
   """Every parameter random, biases and initial states too, which start at zero.
 
-  Kernels have about the scale of the initial ones, and `noise` more; the others
-  have `noise`.
+  Those of kernels are of the order of the initial ones, and `noise` more; the
+  others have `noise`.
   """
   images = jax.ShapeDtypeStruct((1, *model.config.image_shape), np.uint8)
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pixelrnn_jax import cli
+from pixelrnn_jax.config import load_config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.training import parallel
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 TINY = [
@@ -111,6 +113,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(answers, name):
   assert not list(folders[name].iterdir())
 
 
+def check_cores(record):
+  """A CPU's cores were devices, as many as divide the batch."""
+  if os.environ["JAX_PLATFORMS"] == "cpu" and "JAX_NUM_CPU_DEVICES" not in os.environ:
+    config = load_config("pixel_cnn_cifar10:smoke")
+    assert record["device"] == f"{parallel._count(parallel._cores(), [config])} cpu"
+
+
 def test_train_and_evaluate(tmp_path):
   code, stdout, stderr = run("train.py", *TINY, cwd=tmp_path)
   assert code == 0, stderr
@@ -119,11 +128,14 @@ def test_train_and_evaluate(tmp_path):
   workdir = tmp_path / "runs" / "pixel_cnn_cifar10_smoke"
   record = json.loads((workdir / "evaluation.json").read_text())
   assert f"{record['bits_per_dim']:.4f}" in stdout
+  check_cores(record)
 
   code, stdout, stderr = run(
       "evaluate.py", f"--workdir={workdir}", "--split=train", cwd=tmp_path)
   assert code == 0, stderr
-  assert json.loads((workdir / "evaluation.json").read_text())["split"] == "train"
+  record = json.loads((workdir / "evaluation.json").read_text())
+  assert record["split"] == "train"
+  check_cores(record)
 
   # Another config, then damaged checkpoints: refused, and nothing is lost.
   for path in workdir.glob("checkpoints/*/state/manifest.ocdbt"):

@@ -82,6 +82,14 @@ def test_log_probs_are_the_logits_of_the_values():
     assert log_probs[index] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_bound_model_has_the_same_likelihoods():
+  model, variables = make("pixel_cnn", (2, 3, 1), 4)
+  images = np.random.default_rng(1).integers(0, 4, (2, 2, 3, 1), np.uint8)
+  np.testing.assert_array_equal(
+      prnn.log_probs(model.bind(variables), variables, images),
+      prnn.log_probs(model, variables, images))
+
+
 def test_bad_images():
   model, variables = make("pixel_cnn", (2, 2, 1), 4)
   with pytest.raises(prnn.InputError, match="takes 0 to 3"):

@@ -48,7 +48,7 @@ def _cifar10(
       data=DataConfig(
           source="tfds:cifar10", binarization="none", validation_images=5_000),
       optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=1_000),
-      train=TrainConfig(batch_size=16, steps=500_000, eval_batch_size=64),
+      train=TrainConfig(batch_size=16, steps=500_000),
   )
 
 

@@ -73,7 +73,8 @@ def pixel_cnn_imagenet64() -> Config:
 def row_lstm_imagenet64() -> Config:
   """Row LSTM, 4 layers, h = 512, no residual or skip. Paper: 3.63 bits/dim.
 
-  The batch is taken in two parts, as a whole one takes more than 16 GiB in float32.
+  The batch is taken in two parts, as a whole one takes more than 16 GiB in float32:
+  for 32 devices, which have one image each, set `train.accumulate=1`.
   """
   return _imagenet(
       "row_lstm", 64, layers=4, hidden=512, residual=False, accumulate=2)

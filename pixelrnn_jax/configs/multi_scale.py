@@ -48,7 +48,10 @@ def multi_scale_mnist() -> Config:
 
 
 def multi_scale_imagenet64() -> Config:
-  """32x32 to 64x64: both Row LSTMs as in `row_lstm_imagenet64`. Paper: samples only."""
+  """32x32 to 64x64. Paper: samples only.
+
+  Both Row LSTMs and their training are those of `row_lstm_imagenet64`.
+  """
   config = row_lstm_imagenet64()
   return dataclasses.replace(
       config, model=dataclasses.replace(config.model, multi_scale=(2,)))

@@ -32,6 +32,6 @@ def smoke(config: Config) -> Config:
           config.optimizer, warmup_steps=5, decay_steps=0),
       train=dataclasses.replace(
           config.train, steps=30, log_every=10, eval_every=15,
-          checkpoint_every=15, eval_batch_size=64, samples=4,
+          checkpoint_every=15, samples=4,
       ),
   )

@@ -35,8 +35,14 @@ def use_cores(*configs: Config) -> None:
   devices there are, for models of h > 128, or after JAX's first computation.
 
   Args:
-    configs: of what will be run; as many cores are used as divide their batches.
+    configs: of what will be run; as many cores are used as divide their batches of
+      training.
+
+  Raises:
+    InputError: a config that cannot work.
   """
+  for config in configs:
+    config.validate()
   chosen = (
       jax.config.jax_num_cpu_devices >= 0
       or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""))
@@ -47,7 +53,7 @@ def use_cores(*configs: Config) -> None:
 
 
 def _cores() -> int:
-  """The cores that this process may run on."""
+  """The cores that this process may run on, each hyperthread being one."""
   if hasattr(os, "sched_getaffinity"):  # not on macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

@@ -114,6 +114,13 @@ for _ in range(2):  # a cell of a notebook may be run again
 """
 
 
+def test_a_config_that_cannot_work_is_refused_first():
+  config = load_config("quickstart")
+  config.train.accumulate = 0
+  with pytest.raises(InputError, match="accumulate=0"):
+    parallel.use_cores(config)
+
+
 @pytest.mark.parametrize("variables, expected", [
     ({}, 4), ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
     ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5)])
@@ -122,8 +129,8 @@ def test_cores_are_devices_unless_the_user_says_otherwise(variables, expected):
       name: value for name, value in os.environ.items()
       if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
   printed = subprocess.run(
-      [sys.executable, "-c", CORES], env=environment | variables, check=True,
-      capture_output=True, text=True).stdout
+      [sys.executable, "-c", CORES], check=True, capture_output=True, text=True,
+      env=environment | variables | {"JAX_PLATFORMS": "cpu"}).stdout
   assert printed.split() == [str(expected)] * 2
 
 
