@@ -86,11 +86,7 @@ def _all_chips() -> list[jax.Device]:
 def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   """Prints a config's lines; returns what went wrong."""
   name, dtype, batch = config.name, config.model.dtype, config.train.batch_size
-  accumulate = config.train.accumulate
-  if batch % (len(chips) * accumulate):
-    raise InputError(
-        f"A batch of {batch} cannot be split over {len(chips)} chips in {accumulate}"
-        " parts each. Use another --batch_size or --accumulate.")
+  parallel.check_batch_size(config.train, len(chips))
   model, optimizer = build_model(config.model), make_optimizer(config.optimizer)
   shape, scales = config.model.image_shape, config.model.scale_shapes()
   state = jax.eval_shape(
@@ -99,7 +95,8 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   def of_chips(size, rest, dtype):
     return jax.ShapeDtypeStruct((len(chips), size, *rest), dtype)
 
-  step = parallel.make_train_step(model, optimizer, accumulate, devices=chips)
+  step = parallel.make_train_step(
+      model, optimizer, config.train.accumulate, devices=chips)
   programs = {"step": (batch, step.lower, (
       state, of_chips(batch // len(chips), shape, jnp.uint8)))}
   if size := _SAMPLES.value:

@@ -21,3 +21,13 @@ def random_variables(model, rng, noise):
     return jnp.asarray(scale * rng.normal(size=x.shape), x.dtype)
 
   return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def strengthen_conditions(variables, factor):
+  """The parameters that bring the small image to the large one times `factor`."""
+
+  def strengthen(path, x):
+    name = jax.tree_util.keystr(path)
+    return factor * x if "condition" in name or "up'" in name else x
+
+  return jax.tree_util.tree_map_with_path(strengthen, variables)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parameters import random_variables
+from parameters import random_variables, strengthen_conditions
 from test_likelihood import every_image
 from test_sampling import chi_square, index_of
 
@@ -19,12 +19,7 @@ def make(kind, shape, multi_scale, levels=2, dtype="float32"):
       kind, shape, levels=levels, hidden=6, layers=1, head_features=9, dtype=dtype,
       multi_scale=multi_scale))
   variables = random_variables(model, np.random.default_rng(0), 0.2)
-
-  def strengthen(path, x):
-    name = jax.tree_util.keystr(path)
-    return 5 * x if "condition" in name or "up'" in name else x
-
-  return model, jax.tree_util.tree_map_with_path(strengthen, variables)
+  return model, strengthen_conditions(variables, 5)
 
 
 @pytest.mark.usefixtures("x64")

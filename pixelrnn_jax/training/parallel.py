@@ -72,9 +72,9 @@ def _count(cores: int, configs: Sequence[Config]) -> int:
   return next((n for n in range(cores, 1, -1) if divides(n)), 1)
 
 
-def check_batch_size(config: TrainConfig) -> None:
-  """Raises InputError where a batch cannot be split over all devices."""
-  devices, processes = jax.device_count(), jax.process_count()
+def check_batch_size(config: TrainConfig, devices: int | None = None) -> None:
+  """Raises InputError where a batch cannot be split over all devices, or so many."""
+  devices, processes = devices or jax.device_count(), jax.process_count()
   if config.batch_size % devices:
     lower = config.batch_size // devices * devices
     choices = f"{lower} or {lower + devices}" if lower else str(devices)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 import test_causality as causality
-from parameters import random_variables
+from parameters import random_variables, strengthen_conditions
 from test_likelihood import every_image
 
 import pixelrnn_jax as prnn
@@ -176,6 +176,7 @@ def test_one_layer_sees_the_reach_of_the_upsampler_and_no_more():
 def test_the_probabilities_of_all_pairs_sum_to_one(kind, shape, multi_scale, levels):
   model, variables, _ = make(
       kind, shape, multi_scale, levels, "float32", noise=0.5)
+  variables = strengthen_conditions(variables, 1.5)
   small = every_image(model.config.scale_shapes()[0], levels)
   large = every_image(shape, levels)
   pairs = np.repeat(small, len(large), axis=0), np.tile(large, (len(small), 1, 1, 1))
@@ -185,7 +186,7 @@ def test_the_probabilities_of_all_pairs_sum_to_one(kind, shape, multi_scale, lev
   # So do those of the large images given each small one, which differ.
   given = of_scales[:, 1].reshape(len(small), len(large))
   np.testing.assert_allclose(np.exp(given).sum(axis=1), 1, atol=1e-5)
-  assert given.std(axis=0).min() > 1e-4 and given.std() > 0.1
+  assert given.std(axis=0).min() > 1e-3 and given.std() > 0.1
   # The subsampled image is what is taken where no other is given; a joint that is
   # less than the marginal of the large image.
   joint = np.float64(prnn.log_prob(model, variables, large))

@@ -85,6 +85,8 @@ def test_batch_size_must_be_divisible():
   parallel.check_batch_size(TrainConfig(batch_size=16, eval_batch_size=5))
   with pytest.raises(InputError, match="batch_size=15 .* 2 devices.*14 or 16"):
     parallel.check_batch_size(TrainConfig(batch_size=15))
+  with pytest.raises(InputError, match="accumulate=2 does not divide .* share"):
+    parallel.check_batch_size(TrainConfig(batch_size=4, accumulate=2), devices=4)
 
 
 @pytest.mark.parametrize("cores, names, accumulate, expected", [
@@ -102,6 +104,13 @@ def test_as_many_cores_as_divide_the_batches(cores, names, accumulate, expected)
   assert parallel._count(cores, configs) == expected
 
 
+def test_a_config_that_cannot_work_is_refused_first():
+  config = load_config("quickstart")
+  config.train.accumulate = 0
+  with pytest.raises(InputError, match="accumulate=0"):
+    parallel.use_cores(config)
+
+
 CORES = """
 import jax
 from pixelrnn_jax.config import load_config
@@ -112,13 +121,6 @@ for _ in range(2):  # a cell of a notebook may be run again
   parallel.use_cores(load_config("quickstart"))
   print(jax.local_device_count())
 """
-
-
-def test_a_config_that_cannot_work_is_refused_first():
-  config = load_config("quickstart")
-  config.train.accumulate = 0
-  with pytest.raises(InputError, match="accumulate=0"):
-    parallel.use_cores(config)
 
 
 @pytest.mark.parametrize("variables, expected", [
