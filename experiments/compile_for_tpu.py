@@ -21,7 +21,8 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import make_completer
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.optimizer import make_optimizer
+from pixelrnn_jax.training.state import init_state
 
 _CONFIGS = flags.DEFINE_list(
     "configs", ["row_lstm_imagenet32", "row_lstm_imagenet64",
@@ -87,7 +88,8 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
   """Prints a config's lines; returns what went wrong."""
   name, dtype, batch = config.name, config.model.dtype, config.train.batch_size
   parallel.check_batch_size(config.train, len(chips))
-  model, optimizer = build_model(config.model), make_optimizer(config.optimizer)
+  model = build_model(config.model)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
   shape, scales = config.model.image_shape, config.model.scale_shapes()
   state = jax.eval_shape(
       lambda key: init_state(model, optimizer, key, shape), jax.random.key(0))

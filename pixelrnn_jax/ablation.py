@@ -24,6 +24,7 @@ from pixelrnn_jax.training import files, parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation
 from pixelrnn_jax.training.loop import check_workdir
 from pixelrnn_jax.training.metrics import read_metrics
+from pixelrnn_jax.training.optimizer import check_schedule
 
 # bits/dim, CIFAR-10 test, by config.
 PAPER = {
@@ -135,6 +136,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     config = variant.config
     config.validate()
     parallel.check_batch_size(config.train)
+    check_schedule(config)
     check_workdir(config, folder)
     needed = repr((config.data, config.model.image_shape, config.model.levels))
     if needed not in loaded:

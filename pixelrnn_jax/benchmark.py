@@ -40,7 +40,8 @@ from pixelrnn_jax.config import Config, ModelConfig, TrainConfig
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.optimizer import make_optimizer
+from pixelrnn_jax.training.state import init_state
 from pixelrnn_jax.training.step import AXIS
 
 
@@ -257,7 +258,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   """The whole network forward, and the training step over all devices."""
   model, batch = build_model(config.model), config.train.batch_size
   parallel.check_batch_size(config.train)
-  optimizer = make_optimizer(config.optimizer)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
   shape = config.model.image_shape
   images = np.random.default_rng(0).integers(
       0, config.model.levels, (batch, *shape), np.uint8)

@@ -19,6 +19,8 @@ from pixelrnn_jax.ops import IMPLEMENTATIONS
 KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
 BINARIZATIONS = ("none", "static", "dynamic", "threshold")
+OPTIMIZERS = ("rmsprop", "muon")
+TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
 
 def _resumable(default):
@@ -202,54 +204,91 @@ class DataConfig:
       )
 
 
+def _of(optimizer: str, default):
+  """Return a field that only the optimiser of that name uses."""
+  return dataclasses.field(default=default, metadata={"optimizer": optimizer})
+
+
 @dataclasses.dataclass
 class OptimizerConfig:
-  """RMSProp (paper, section 5.1) with optional schedule and clipping.
+  """The optimiser, the schedule of its learning rate, and clipping.
+
+  The equations are in `training/optimizer.py`. A field that belongs to the other
+  optimiser must be left at its default.
 
   Attributes:
+    name: `rmsprop`, the paper's (section 5.2), or `muon`, which gets further in the
+      same number of steps.
     learning_rate: the highest value of the schedule.
-    decay: decay of the mean of squared gradients.
-    epsilon: added to the root of that mean.
-    momentum: 0 is plain RMSProp, as in the paper.
+    decay: of `rmsprop`: decay of the mean of squared gradients.
+    epsilon: of `rmsprop`: added to the root of that mean.
+    momentum: of `rmsprop`: 0 is plain RMSProp, as in the paper.
+    beta: of `muon`: decay of the mean of the kernels' gradients.
+    weight_decay: of `muon`: times the learning rate, the share of a kernel that is
+      taken off at each step.
+    adam_learning_rate: of `muon`: the highest rate of Adam, which updates the biases,
+      the initial states and the kernel of the logits; 0 is `learning_rate`.
+    adam_b2: of `muon`: Adam's decay of the mean of squared gradients.
     warmup_steps: linear rise from 0.
-    decay_steps: cosine decay to 0 that ends at this step, warm-up included; 0
-      keeps the rate constant, as in the paper.
+    decay_steps: cosine decay to 0 that ends at this step, warm-up included; -1 ends
+      it with `train.steps`; 0 keeps the rate constant, as in the paper. It may
+      change when a run is resumed.
     clip_norm: gradients of a larger global norm are scaled down to it; 0 is
       no clipping.
   """
 
+  name: str = "rmsprop"
   learning_rate: float = 1e-3
-  decay: float = 0.95
-  epsilon: float = 1e-8
-  momentum: float = 0.0
+  decay: float = _of("rmsprop", 0.95)
+  epsilon: float = _of("rmsprop", 1e-8)
+  momentum: float = _of("rmsprop", 0.0)
+  beta: float = _of("muon", 0.95)
+  weight_decay: float = _of("muon", 0.0)
+  adam_learning_rate: float = _of("muon", 0.0)
+  adam_b2: float = _of("muon", 0.95)
   warmup_steps: int = 0
-  decay_steps: int = 0
+  decay_steps: int = _resumable(0)
   clip_norm: float = 1.0
 
   def validate(self) -> None:
     """Raises InputError for values outside their range."""
     _check_types(self, "optimizer")
-    for name, low, high in (
-        ("learning_rate", 0.0, math.inf), ("epsilon", 0.0, math.inf)):
-      if not low < getattr(self, name) < high:
+    _check_choice("optimizer.name", self.name, OPTIMIZERS)
+    for name in ("learning_rate", "epsilon"):
+      if not 0.0 < getattr(self, name) < math.inf:
         raise InputError(
             f"optimizer.{name}={getattr(self, name)}: must be positive and finite."
         )
-    for name in ("decay", "momentum"):
+    for name in ("decay", "momentum", "beta", "adam_b2"):
       if not 0.0 <= getattr(self, name) < 1.0:
         raise InputError(
             f"optimizer.{name}={getattr(self, name)}: must be in [0, 1)."
         )
-    for name in ("warmup_steps", "decay_steps", "clip_norm"):
+    for name in ("warmup_steps", "clip_norm", "weight_decay", "adam_learning_rate"):
       if not 0 <= getattr(self, name) < math.inf:
         raise InputError(
             f"optimizer.{name}={getattr(self, name)}: must be 0 or more."
         )
+    if self.decay_steps < TO_THE_END:
+      raise InputError(
+          f"optimizer.decay_steps={self.decay_steps}: must be a step, or 0 for a"
+          " constant learning rate, or -1 for a decay that ends with train.steps."
+      )
     if 0 < self.decay_steps <= self.warmup_steps:
       raise InputError(
           f"optimizer.decay_steps={self.decay_steps} must be larger than"
           f" optimizer.warmup_steps={self.warmup_steps}, or 0 for no decay."
       )
+    for field in dataclasses.fields(self):
+      owner = field.metadata.get("optimizer", self.name)
+      value = getattr(self, field.name)
+      if owner != self.name and value != field.default:
+        raise InputError(
+            f"optimizer.{field.name}={value} belongs to optimizer.name={owner!r}, and"
+            f" optimizer.name is {self.name!r}. Set it to {field.default}, or use the"
+            f" other optimiser. --config=NAME:rmsprop is a config with RMSProp, all of"
+            " whose fields are set."
+        )
 
 
 @dataclasses.dataclass
@@ -358,14 +397,15 @@ def load_config(name: str) -> Config:
   """Returns the configuration of that name, checked.
 
   Args:
-    name: a function's name in `pixelrnn_jax/configs/`, or `NAME:smoke`.
+    name: a function's name in `pixelrnn_jax/configs/`, `NAME:smoke` or
+      `NAME:rmsprop`.
 
   Raises:
     InputError: there is no such name.
   """
   from pixelrnn_jax import configs  # configs import this module
 
-  base, colon, variant = name.partition(":")
+  base, *variants = name.split(":")
   if base not in configs.CONFIGS:
     near = difflib.get_close_matches(base, configs.CONFIGS, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -373,14 +413,16 @@ def load_config(name: str) -> Config:
         f"There is no config named {base!r}.{hint} The names are: "
         + ", ".join(configs.CONFIGS) + "."
     )
-  if colon and variant != "smoke":
-    raise InputError(
-        f"Config {name!r}: the only variant is 'smoke'; use {base}:smoke."
-    )
+  for variant in variants:
+    if variant not in configs.VARIANTS:
+      raise InputError(
+          f"Config {name!r}: there is no variant {variant!r}; use "
+          + " or ".join(f"{base}:{known}" for known in configs.VARIANTS) + "."
+      )
   config = configs.CONFIGS[base]()
   config.name = base
-  if variant:
-    config = configs.smoke(config)
+  for variant in variants:
+    config = configs.VARIANTS[variant](config)
   config.validate()
   return config
 

@@ -20,8 +20,9 @@ from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.training import files
 from pixelrnn_jax.training.checkpoint import Checkpoints
 from pixelrnn_jax.training.metrics import MetricsWriter
+from pixelrnn_jax.training.optimizer import make_optimizer
 from pixelrnn_jax.training.restore import load_run
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.state import init_state
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 
@@ -35,7 +36,8 @@ def make_run(workdir, name, **model):
       config.data, validation_images=8, max_images=8)
   workdir.mkdir()
   (workdir / files.CONFIG).write_text(to_json(config))
-  model, optimizer = prnn.build_model(config.model), make_optimizer(config.optimizer)
+  model = prnn.build_model(config.model)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
   state = jax.jit(
       lambda key: init_state(model, optimizer, key, config.model.image_shape)
   )(jax.random.key(1))

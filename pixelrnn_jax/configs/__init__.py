@@ -9,6 +9,7 @@ one. `CONFIGS` maps every name that
 import inspect
 
 from pixelrnn_jax.configs import cifar10, imagenet, mnist, multi_scale, quickstart
+from pixelrnn_jax.configs.rmsprop import rmsprop
 from pixelrnn_jax.configs.smoke import smoke
 
 CONFIGS = {
@@ -18,4 +19,7 @@ CONFIGS = {
     if not name.startswith("_") and function.__module__ == module.__name__
 }
 
-__all__ = ["CONFIGS", "smoke"]
+# NAME:VARIANT is the config of that name, changed by the function.
+VARIANTS = {"smoke": smoke, "rmsprop": rmsprop}
+
+__all__ = ["CONFIGS", "VARIANTS"]

@@ -28,35 +28,38 @@ from pixelrnn_jax.config import (
 )
 
 
-def _mnist(kind: str, layers: int = 7, hidden: int = 16) -> Config:
+def _mnist(kind: str, steps: int, layers: int = 7, hidden: int = 16) -> Config:
   return Config(
       name="",
       model=ModelConfig(
           kind=kind, image_shape=(28, 28, 1), levels=2, hidden=hidden,
           layers=layers, head_features=32,
       ),
-      data=DataConfig(source="packaged_mnist", binarization="static"),
+      data=DataConfig(
+          source="packaged_mnist", binarization="static", validation_images=2_000),
       optimizer=OptimizerConfig(
-          learning_rate=1e-3, warmup_steps=100, decay_steps=200_000),
-      train=TrainConfig(batch_size=16, steps=200_000),
+          name="muon", learning_rate=3e-3, adam_learning_rate=3e-3,
+          warmup_steps=100, decay_steps=-1),
+      train=TrainConfig(
+          batch_size=16, steps=steps, eval_every=2_000, checkpoint_every=1_000),
   )
 
 
 def diagonal_bilstm_mnist_1layer() -> Config:
   """Diagonal BiLSTM, 1 layer, h = 32. Paper: 80.75 nats."""
-  return _mnist("diagonal_bilstm", layers=1, hidden=32)
+  return _mnist("diagonal_bilstm", steps=60_000, layers=1, hidden=32)
 
 
 def diagonal_bilstm_mnist() -> Config:
   """Diagonal BiLSTM, 7 layers, h = 16. Paper: 79.20 nats."""
-  return _mnist("diagonal_bilstm")
+  return _mnist("diagonal_bilstm", steps=50_000)
 
 
 def row_lstm_mnist() -> Config:
   """Row LSTM, 7 layers, h = 16. Paper: 80.54 nats."""
-  return _mnist("row_lstm")
+  return _mnist("row_lstm", steps=60_000)
 
 
 def pixel_cnn_mnist() -> Config:
   """PixelCNN, 7 layers, h = 16. Paper: 81.30 nats."""
-  return _mnist("pixel_cnn")
+  return _mnist("pixel_cnn", steps=60_000)

@@ -28,10 +28,10 @@ def quickstart() -> Config:
       ),
       data=DataConfig(source="packaged_mnist", validation_images=1_000),
       optimizer=OptimizerConfig(
-          learning_rate=1e-3, momentum=0.9, warmup_steps=50,
-          decay_steps=1_800),
+          name="muon", learning_rate=1e-2, adam_learning_rate=1e-2,
+          warmup_steps=50, decay_steps=-1),
       train=TrainConfig(
-          batch_size=16, steps=1_800, log_every=25, eval_every=600,
-          checkpoint_every=600, samples=16,
+          batch_size=16, steps=4_000, log_every=25, eval_every=1_000,
+          checkpoint_every=1_000, samples=16,
       ),
   )

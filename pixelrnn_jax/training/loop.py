@@ -35,12 +35,15 @@ from pixelrnn_jax.training.evaluation import (
   report,
 )
 from pixelrnn_jax.training.metrics import MetricsWriter
+from pixelrnn_jax.training.optimizer import (
+  check_schedule,
+  make_optimizer,
+  make_schedule,
+)
 from pixelrnn_jax.training.restore import read_config
 from pixelrnn_jax.training.signals import StopSignals
 from pixelrnn_jax.training.state import (
   init_state,
-  make_optimizer,
-  make_schedule,
   trained_scales,
   updates_taken,
 )
@@ -74,6 +77,7 @@ def train(
   with parallel.together():
     config.validate()
     parallel.check_batch_size(config.train)
+    check_schedule(config)
     check_workdir(config, workdir)
     sources = {
         split: data.load_source(config, split)
@@ -162,7 +166,7 @@ class _Run:
     self.config, self.workdir, self.sources = config, workdir, sources
     self.on_metrics = on_metrics
     self.model = build_model(config.model)
-    self.optimizer = make_optimizer(config.optimizer)
+    self.optimizer = make_optimizer(config.optimizer, config.train.steps)
     self.train_step = parallel.make_train_step(
         self.model, self.optimizer, config.train.accumulate, config.train.scale)
     self.eval_step = parallel.make_eval_step(self.model)
@@ -223,6 +227,20 @@ class _Run:
     )
     self.say(f"Resuming {self.workdir} at step {self.step}.")
     self.compare(restored.info)
+    self.compare_schedules()
+
+  def compare_schedules(self) -> None:
+    """Say so where the learning rate is no longer that of the run so far."""
+    old = read_config(self.workdir)
+    rates = [
+        float(make_schedule(c.optimizer, c.train.steps)(self.step))
+        for c in (old, self.config)]
+    if self.config.train.scale < 0 and rates[0] != rates[1]:
+      self.say(
+          f"The schedule has changed: at step {self.step} the learning rate goes from"
+          f" {rates[0]:.2g} to {rates[1]:.2g}, and its decay ends at step"
+          f" {self.config.train.steps}. The steps before were taken with the old"
+          " schedule, so this is not the run that began with the new one.")
 
   def compare(self, info: Info) -> None:
     """Says where this process differs from that of the checkpoint.
@@ -421,7 +439,7 @@ class _Window:
   def __init__(self, config: Config, updates_missed: dict[str, int]):
     self.config = config
     self.updates_missed = updates_missed
-    self.schedule = make_schedule(config.optimizer)
+    self.schedule = make_schedule(config.optimizer, config.train.steps)
     self.results = []
     self.images = 0  # since the clock was started
     self.start = None

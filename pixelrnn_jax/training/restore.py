@@ -13,7 +13,8 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import files, packaged
 from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.optimizer import make_optimizer
+from pixelrnn_jax.training.state import init_state
 
 
 @dataclasses.dataclass
@@ -83,7 +84,7 @@ def load_run(workdir: str, which: str = "last") -> Run:
         jax.tree.map(jnp.asarray, trained.params), trained.step)
   config = read_config(workdir)
   model = build_model(config.model)
-  optimizer = make_optimizer(config.optimizer)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
   template = jax.eval_shape(
       lambda key: init_state(model, optimizer, key, config.model.image_shape),
       jax.random.key(0),

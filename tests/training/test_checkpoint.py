@@ -9,15 +9,16 @@ from pixelrnn_jax import build_model, data
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import restore
 from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.optimizer import make_optimizer
 from pixelrnn_jax.training.restore import load_run
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.state import init_state
 
 
 @pytest.fixture
 def parts(tiny_config):
   """A state and a data iterator."""
   model = build_model(tiny_config.model)
-  optimizer = make_optimizer(tiny_config.optimizer)
+  optimizer = make_optimizer(tiny_config.optimizer, tiny_config.train.steps)
   state = init_state(
       model, optimizer, jax.random.key(0), tiny_config.model.image_shape)
   source = data.load_source(tiny_config, "train")

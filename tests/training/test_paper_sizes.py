@@ -20,7 +20,8 @@ from pixelrnn_jax import benchmark
 from pixelrnn_jax.config import load_config
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.training.optimizer import make_optimizer
+from pixelrnn_jax.training.state import init_state
 
 GIB = 2**30
 MEMORY = 24 * GIB
@@ -42,7 +43,8 @@ class Step:
     config.model.rematerialize = rematerialize
     self.batch = batch or config.train.batch_size
     self.shape = config.model.image_shape
-    model, optimizer = build_model(config.model), make_optimizer(config.optimizer)
+    model = build_model(config.model)
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
     self.init = jax.jit(
         lambda key: init_state(model, optimizer, key, self.shape))
     step = parallel.make_train_step(

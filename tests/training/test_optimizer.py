@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax.config import OptimizerConfig
-from pixelrnn_jax.training.state import make_optimizer, make_schedule
+from pixelrnn_jax.training.optimizer import make_optimizer, make_schedule
 
 
 def reference(config, rates, params, gradients):
@@ -29,7 +29,7 @@ def test_rmsprop(momentum, clip_norm):
   rng = np.random.default_rng(0)
   gradients = rng.normal(size=(5, 3)) * np.array([[0.1], [5.0], [0.3], [0.01], [1.0]])
   params = rng.normal(size=3)
-  optimizer = make_optimizer(config)
+  optimizer = make_optimizer(config, steps=5)
   tree = {"a": jnp.float32(params[:1]), "b": {"c": jnp.float32(params[1:])}}
   state = optimizer.init(tree)
   for g in gradients:
@@ -42,7 +42,8 @@ def test_rmsprop(momentum, clip_norm):
 
 
 def test_the_first_step_has_the_length_of_the_rate():
-  optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, decay=0.95))
+  optimizer = make_optimizer(
+      OptimizerConfig(learning_rate=0.1, decay=0.95), steps=5)
   params = jnp.zeros(2)
   updates, _ = optimizer.update(jnp.array([1e-3, -0.5]), optimizer.init(params), params)
   np.testing.assert_allclose(updates, [-0.1, 0.1], rtol=1e-4)
@@ -57,6 +58,6 @@ def test_the_first_step_has_the_length_of_the_rate():
 ])
 def test_schedule(warmup, decay, steps, expected):
   schedule = make_schedule(OptimizerConfig(
-      learning_rate=2.0, warmup_steps=warmup, decay_steps=decay))
+      learning_rate=2.0, warmup_steps=warmup, decay_steps=decay), steps=5)
   got = [float(schedule(jnp.int32(step))) for step in steps]
   np.testing.assert_allclose(got, expected, atol=1e-6)
