@@ -11,6 +11,11 @@ table's configs in small, to see that they run. The same command goes on where i
 was stopped. Writes results.md, results.json and results.png.
 """
 
+if __name__ == "__main__":
+  import allocator
+
+  allocator.restart()  # before JAX is imported
+
 from absl import flags
 
 from pixelrnn_jax import ablation, cli

@@ -8,6 +8,11 @@ sampler runs the whole network once for each of the H W C values; its time is
 extrapolated from the median of a few passes. Compilation is not in the ratio.
 """
 
+if __name__ == "__main__":
+  import allocator
+
+  allocator.restart()  # before JAX is imported
+
 from absl import flags
 
 from pixelrnn_jax import cli, sampling_benchmark

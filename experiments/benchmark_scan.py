@@ -12,6 +12,11 @@ the necessary work would take at the machine's rates, both measured in the same 
 what is counted is said in pixelrnn_jax/benchmark.py.
 """
 
+if __name__ == "__main__":
+  import allocator
+
+  allocator.restart()  # before JAX is imported
+
 import dataclasses
 import datetime
 import json

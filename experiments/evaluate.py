@@ -10,6 +10,11 @@ directory's evaluation.json. Without a work directory, the figures of the traine
 model that comes with the package. Several processes: as for train.py.
 """
 
+if __name__ == "__main__":
+  import allocator
+
+  allocator.restart()  # before JAX is imported
+
 from absl import flags
 
 from pixelrnn_jax import cli

@@ -11,6 +11,11 @@ command in each, with `--distributed` on a TPU pod or
 under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I`.
 """
 
+if __name__ == "__main__":
+  import allocator
+
+  allocator.restart()  # before JAX is imported
+
 from absl import flags
 
 from pixelrnn_jax import cli

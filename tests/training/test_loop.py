@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ import pytest
 from PIL import Image
 
 from pixelrnn_jax import data, sampling
-from pixelrnn_jax.config import from_json
+from pixelrnn_jax.config import OptimizerConfig, from_json
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.training import loop, train
 from pixelrnn_jax.training.checkpoint import Checkpoints
+from pixelrnn_jax.training.optimizer import make_schedule
 from pixelrnn_jax.training.restore import load_run
 
 
@@ -114,6 +116,43 @@ def test_more_steps_continue_the_run(copy_run, tiny_config):
   assert steps[-3:] == [13, 14, 14]
   assert json.loads((workdir / "evaluation.json").read_text())["step"] == 14
   assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 14
+
+
+def test_a_decay_that_ends_with_train_steps_goes_on_with_them(
+    tiny_config, tmp_path, capsys):
+  """The learning rate rises again, as the message says, instead of staying at 0."""
+  workdir = tmp_path / "run"
+  tiny_config.optimizer = OptimizerConfig(
+      name="muon", learning_rate=1e-3, warmup_steps=2, decay_steps=-1)
+  tiny_config.train = dataclasses.replace(
+      tiny_config.train, steps=4, log_every=1, samples=0)
+  train(tiny_config, str(workdir))
+  tiny_config.train.steps = 8
+  capsys.readouterr()
+  train(tiny_config, str(workdir))
+  printed = capsys.readouterr().out
+  assert "at step 4 the learning rate goes from 0 to 0.00075" in printed
+  assert "its decay ends at step 8" in printed
+  rates = [
+      line["train/learning_rate"] for line in read_metrics(workdir)
+      if "train/learning_rate" in line]
+  first, second = (
+      make_schedule(tiny_config.optimizer, steps) for steps in (4, 8))
+  assert rates == pytest.approx(
+      [float(first(t)) for t in range(4)] + [float(second(t)) for t in range(4, 8)])
+  train(tiny_config, str(workdir))  # complete: the schedule is as before
+  assert "schedule" not in capsys.readouterr().out
+
+
+def test_a_run_with_muon_resumes_exactly(tiny_config, tmp_path):
+  tiny_config.optimizer = OptimizerConfig(name="muon", learning_rate=1e-3)
+  tiny_config.train = dataclasses.replace(tiny_config.train, steps=6, samples=0)
+  train(tiny_config, str(tmp_path / "whole"))
+  short = dataclasses.replace(
+      tiny_config, train=dataclasses.replace(tiny_config.train, steps=3))
+  train(short, str(tmp_path / "parts"))
+  train(tiny_config, str(tmp_path / "parts"))
+  assert_same(params_of(tmp_path / "parts"), params_of(tmp_path / "whole"))
 
 
 def test_a_damaged_checkpoint_is_trained_again(copy_run, tiny_config, capsys):
