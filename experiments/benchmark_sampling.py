@@ -11,7 +11,8 @@ extrapolated from the median of a few passes. Compilation is not in the ratio.
 from absl import flags
 
 from pixelrnn_jax import cli, sampling_benchmark
-from pixelrnn_jax.config import KINDS, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import KINDS
 
 _SIZES = flags.DEFINE_list(
     "sizes", ["mnist", "cifar10"], "Sizes: mnist, cifar10, imagenet32, imagenet64.")

@@ -21,7 +21,7 @@ import jax
 from absl import flags
 
 from pixelrnn_jax import benchmark, cli, data
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
 from pixelrnn_jax.training import parallel

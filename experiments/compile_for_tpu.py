@@ -16,7 +16,8 @@ from absl import flags
 from jax.experimental import topologies
 
 from pixelrnn_jax import benchmark, cli
-from pixelrnn_jax.config import Config, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import make_completer

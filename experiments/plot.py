@@ -13,7 +13,7 @@ just one, the current directory. Conditional distributions: sample.py --conditio
 from absl import flags
 
 from pixelrnn_jax import cli, pictures
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 
 _WHAT = flags.DEFINE_enum(

@@ -14,7 +14,7 @@ under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I
 from absl import flags
 
 from pixelrnn_jax import cli
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.training import parallel, train
 
 _WORKDIR = flags.DEFINE_string(

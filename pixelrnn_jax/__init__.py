@@ -9,13 +9,13 @@
     prnn.sample(model, variables, key, num=16)
 """
 
-from pixelrnn_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    load_config,
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import (
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
 )
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from pixelrnn_jax import data, pictures, plots
-from pixelrnn_jax.config import Config, load_config, set_field
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config, set_field
 from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import files, parallel, train

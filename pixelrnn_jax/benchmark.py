@@ -36,7 +36,7 @@ import numpy as np
 from jax import lax
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import Config, ModelConfig, TrainConfig
+from pixelrnn_jax.configs.schema import Config, ModelConfig, TrainConfig
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.training import parallel

@@ -10,7 +10,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from pixelrnn_jax.config import Config, ModelConfig, check_field, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
 from pixelrnn_jax.errors import InputError, Interrupted
 
 

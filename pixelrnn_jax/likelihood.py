@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixelrnn_jax import data, ops
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.images import (
   find_files,

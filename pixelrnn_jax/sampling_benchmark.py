@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pixelrnn_jax import sampling_reference
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.sampling import sample

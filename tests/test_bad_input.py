@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import train
 

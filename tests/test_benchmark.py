@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax import benchmark
-from pixelrnn_jax.config import KINDS, ModelConfig, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
 
 

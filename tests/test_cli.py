@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pixelrnn_jax import cli
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import parallel
 

@@ -3,9 +3,8 @@ import json
 
 import pytest
 
-from pixelrnn_jax import config as configuration
-from pixelrnn_jax.config import changed_fields, from_json, load_config, to_json
-from pixelrnn_jax.configs import CONFIGS
+from pixelrnn_jax.configs import CONFIGS, load_config, schema
+from pixelrnn_jax.configs.schema import changed_fields, from_json, to_json
 from pixelrnn_jax.errors import InputError
 
 CONTRACT = [
@@ -169,5 +168,5 @@ def test_changed_fields():
 
 
 def test_every_part_is_validated():
-  parts = {field.name for field in dataclasses.fields(configuration.Config)}
+  parts = {field.name for field in dataclasses.fields(schema.Config)}
   assert parts == {"name", "model", "data", "optimizer", "train"}

@@ -10,7 +10,7 @@ from test_sampling import chi_square, index_of
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import likelihood, ops, sampling_reference
-from pixelrnn_jax.config import KINDS
+from pixelrnn_jax.configs.schema import KINDS
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float32"):

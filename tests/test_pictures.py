@@ -14,7 +14,7 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import data, pictures, plots
-from pixelrnn_jax.config import to_json
+from pixelrnn_jax.configs.schema import to_json
 from pixelrnn_jax.images import HIDDEN, save_completions, save_grid
 from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.training import files

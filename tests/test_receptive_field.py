@@ -10,7 +10,7 @@ import pytest
 from models.test_causality import HEIGHT, WIDTH, make, values_seen
 from parameters import random_variables
 
-from pixelrnn_jax.config import KINDS, ModelConfig
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.receptive_field import receptive_field

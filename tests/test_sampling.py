@@ -9,7 +9,7 @@ from test_likelihood import every_image, make
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import sampling_reference
-from pixelrnn_jax.config import KINDS
+from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.sampling import value_logits
 
 CASES = [

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from pixelrnn_jax import sampling_benchmark
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 
 TINY = dict(image_shape=(2, 3, 1), levels=2, hidden=3, layers=1, head_features=3)

@@ -3,13 +3,18 @@
 `mnist.py`, `cifar10.py` and `imagenet.py` hold the paper's experiments and their
 figures, `multi_scale.py` those of several scales, `quickstart.py` the five-minute
 one. `CONFIGS` maps every name that
-`--config` takes to its function.
+`--config` takes to its function, and `load_config` calls it; `NAME:smoke`
+is the same pipeline shrunk to a minute of work on data in the package. `schema.py`
+has the dataclasses of which a configuration is made.
 """
 
+import difflib
 import inspect
 
 from pixelrnn_jax.configs import cifar10, imagenet, mnist, multi_scale, quickstart
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.configs.smoke import smoke
+from pixelrnn_jax.errors import InputError
 
 CONFIGS = {
     name: function
@@ -18,4 +23,33 @@ CONFIGS = {
     if not name.startswith("_") and function.__module__ == module.__name__
 }
 
-__all__ = ["CONFIGS", "smoke"]
+__all__ = ["CONFIGS", "load_config"]
+
+
+def load_config(name: str) -> Config:
+  """Returns the configuration of that name, checked.
+
+  Args:
+    name: a function's name in `pixelrnn_jax/configs/`, or `NAME:smoke`.
+
+  Raises:
+    InputError: there is no such name.
+  """
+  base, colon, variant = name.partition(":")
+  if base not in CONFIGS:
+    near = difflib.get_close_matches(base, CONFIGS, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise InputError(
+        f"There is no config named {base!r}.{hint} The names are: "
+        + ", ".join(CONFIGS) + "."
+    )
+  if colon and variant != "smoke":
+    raise InputError(
+        f"Config {name!r}: the only variant is 'smoke'; use {base}:smoke."
+    )
+  config = CONFIGS[base]()
+  config.name = base
+  if variant:
+    config = smoke(config)
+  config.validate()
+  return config

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.data import binarize, own_images, packaged, tfds_images
 from pixelrnn_jax.errors import InputError
 

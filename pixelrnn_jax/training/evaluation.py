@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pixelrnn_jax import data
-from pixelrnn_jax.config import Config, ModelConfig
+from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
 from pixelrnn_jax.training import files, packaged, parallel

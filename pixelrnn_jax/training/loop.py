@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from pixelrnn_jax import data, locks
-from pixelrnn_jax.config import Config, changed_fields, to_json
+from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted
 from pixelrnn_jax.images import save_grid
 from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from pixelrnn_jax.config import Config, from_json, to_json
+from pixelrnn_jax.configs.schema import Config, from_json, to_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import files
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax.config import Config, from_json
+from pixelrnn_jax.configs.schema import Config, from_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import files, packaged

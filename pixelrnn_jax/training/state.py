@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pixelrnn_jax.config import ModelConfig, OptimizerConfig
+from pixelrnn_jax.configs.schema import ModelConfig, OptimizerConfig
 
 
 @flax.struct.dataclass

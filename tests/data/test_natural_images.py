@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pixelrnn_jax import pictures
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.training import evaluate_run, train
 
 

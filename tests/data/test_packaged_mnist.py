@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import binarize, load_source, packaged
 from pixelrnn_jax.errors import InputError
 

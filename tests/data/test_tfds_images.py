@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pixelrnn_jax.config import Config, DataConfig, ModelConfig
+from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig
 from pixelrnn_jax.data import binarize, load_source, packaged, sources, tfds_images
 from pixelrnn_jax.errors import InputError
 

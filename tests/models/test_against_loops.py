@@ -7,7 +7,7 @@ import pytest
 import reference
 from parameters import random_variables
 
-from pixelrnn_jax.config import KINDS, ModelConfig
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
 
 

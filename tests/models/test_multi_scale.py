@@ -18,7 +18,7 @@ from test_likelihood import every_image
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import likelihood, ops
-from pixelrnn_jax.config import KINDS
+from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.sampling import value_logits
 
 

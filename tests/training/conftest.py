@@ -8,7 +8,8 @@ from collections.abc import Callable
 import jax
 import pytest
 
-from pixelrnn_jax.config import Config, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.training import train
 
 

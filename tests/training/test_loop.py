@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pixelrnn_jax import data, sampling
-from pixelrnn_jax.config import from_json
+from pixelrnn_jax.configs.schema import from_json
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.training import loop, train
 from pixelrnn_jax.training.checkpoint import Checkpoints

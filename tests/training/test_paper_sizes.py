@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax import benchmark
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.state import init_state, make_optimizer

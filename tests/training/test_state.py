@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pixelrnn_jax.config import OptimizerConfig
+from pixelrnn_jax.configs.schema import OptimizerConfig
 from pixelrnn_jax.training.state import make_optimizer, make_schedule
 
 

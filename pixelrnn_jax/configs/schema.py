@@ -1,8 +1,6 @@
 """Configurations: plain dataclasses, checked before anything is built.
 
-`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below. The
-named configurations are the functions in `pixelrnn_jax/configs/`; `NAME:smoke`
-is the same pipeline shrunk to a minute of work on data in the package.
+`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below.
 """
 
 import dataclasses
@@ -352,37 +350,6 @@ class Config:
           f" model.levels={self.model.levels}: binary models (levels=2) need"
           " 'static', 'dynamic' or 'threshold', all others 'none'."
       )
-
-
-def load_config(name: str) -> Config:
-  """Returns the configuration of that name, checked.
-
-  Args:
-    name: a function's name in `pixelrnn_jax/configs/`, or `NAME:smoke`.
-
-  Raises:
-    InputError: there is no such name.
-  """
-  from pixelrnn_jax import configs  # configs import this module
-
-  base, colon, variant = name.partition(":")
-  if base not in configs.CONFIGS:
-    near = difflib.get_close_matches(base, configs.CONFIGS, n=3)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise InputError(
-        f"There is no config named {base!r}.{hint} The names are: "
-        + ", ".join(configs.CONFIGS) + "."
-    )
-  if colon and variant != "smoke":
-    raise InputError(
-        f"Config {name!r}: the only variant is 'smoke'; use {base}:smoke."
-    )
-  config = configs.CONFIGS[base]()
-  config.name = base
-  if variant:
-    config = configs.smoke(config)
-  config.validate()
-  return config
 
 
 def check_field(path: str) -> None:
