@@ -20,9 +20,9 @@ from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 from pixelrnn_jax.sampling import make_completer
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
 
 _CONFIGS = flags.DEFINE_list(
     "configs", ["row_lstm_imagenet32", "row_lstm_imagenet64",

@@ -13,8 +13,8 @@ model that comes with the package. Several processes: as for train.py.
 from absl import flags
 
 from pixelrnn_jax import cli
+from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.training import evaluate_run, parallel
-from pixelrnn_jax.training.restore import find_config
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "mnist", "The work directory of the run, or the name of a model in the"

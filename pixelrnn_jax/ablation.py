@@ -16,15 +16,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax import data, pictures, plots
+from pixelrnn_jax import data, files, pictures, plots
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, set_field
 from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.training import files, parallel, train
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.metrics import read_metrics
+from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation
 from pixelrnn_jax.training.loop import check_workdir
-from pixelrnn_jax.training.metrics import read_metrics
 
 # bits/dim, CIFAR-10 test, by config.
 PAPER = {
@@ -126,7 +127,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
   """
   workdirs = [os.path.join(workdir, variant.name) for variant in variants]
-  if os.path.exists(os.path.join(workdir, files.CONFIG)):
+  if os.path.exists(os.path.join(workdir, layout.CONFIG)):
     raise InputError(
         f"--workdir={workdir} is the work directory of a single run. Use another one:"
         " it will hold those of all runs."
@@ -258,7 +259,7 @@ def _record(variant: Variant, folder: str) -> dict | None:
       before = line["step"]
   images = jax.ShapeDtypeStruct((1, *config.model.image_shape), jnp.uint8)
   variables = jax.eval_shape(build_model(config.model).init, jax.random.key(0), images)
-  evaluated = os.path.getmtime(os.path.join(folder, files.EVALUATION))
+  evaluated = os.path.getmtime(os.path.join(folder, layout.EVALUATION))
   return record | {
       "run": variant.name,
       "parameters": sum(x.size for x in jax.tree.leaves(variables)),

@@ -39,8 +39,8 @@ from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import Config, ModelConfig, TrainConfig
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
 from pixelrnn_jax.training.step import AXIS
 
 

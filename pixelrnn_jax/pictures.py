@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from pixelrnn_jax import data, ops
+from pixelrnn_jax import data, files, ops
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.images import (
@@ -31,11 +31,11 @@ from pixelrnn_jax.images import (
 from pixelrnn_jax.likelihood import bound_note, log_probs, scale_name
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.receptive_field import receptive_field
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.metrics import read_metrics
+from pixelrnn_jax.runs.progress import progress_interval
+from pixelrnn_jax.runs.restore import Run, load_run, read_config
 from pixelrnn_jax.sampling import check_temperature, complete, sample
-from pixelrnn_jax.training import files, packaged
-from pixelrnn_jax.training.evaluation import progress_interval
-from pixelrnn_jax.training.metrics import read_metrics
-from pixelrnn_jax.training.restore import Run, load_run, read_config
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
 _MOST_IMAGES, _MOST_PIXELS = 24, 12
@@ -394,7 +394,7 @@ def draw_curves(
     unit = "nats" if all(model.levels == 2 for model in models) else "bits/dim"
   if unit not in UNITS:
     raise InputError(f"unit={unit!r}: must be one of {', '.join(UNITS)}.")
-  folder = os.path.join(workdirs[0], files.SAMPLES) if len(workdirs) == 1 else ""
+  folder = os.path.join(workdirs[0], layout.SAMPLES) if len(workdirs) == 1 else ""
   path = _check_output(output or os.path.join(folder, "curves.png"))
   curves, notes = [], []
   short = [os.path.basename(path) for path in paths]
@@ -482,10 +482,10 @@ def _output_path(
   name = f"{kind}_step_{run.step:08d}"
   name += "" if seed is None else f"_seed_{seed}"
   name += "" if temperature == 1 else f"_temperature_{temperature:g}"
-  if packaged.is_name(workdir):
+  if pretrained.is_name(workdir):
     default = f"{workdir}_{name}.png"
   else:
-    default = os.path.join(workdir, files.SAMPLES, f"{name}.png")
+    default = os.path.join(workdir, layout.SAMPLES, f"{name}.png")
   return _check_output(output or default)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 import pixelrnn_jax as prnn
 from pixelrnn_jax import ablation, configs, plots
 from pixelrnn_jax.errors import Diverged
-from pixelrnn_jax.training import files
+from pixelrnn_jax.runs import layout
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 TINY = [
@@ -49,13 +49,13 @@ def test_the_table_holds_the_figures_of_the_runs(finished):
   assert table.strip() in printed
   assert "static binarisation, test" in table
   evaluations = [
-      json.loads((workdir / name / files.EVALUATION).read_text()) for name in names]
+      json.loads((workdir / name / layout.EVALUATION).read_text()) for name in names]
   best = min(evaluation["nats_per_image"] for evaluation in evaluations)
   parameters = []
   for name, record, evaluation in zip(names, records, evaluations, strict=True):
     row, = (line for line in table.splitlines() if f"`{name}`" in line)
     nats, error = evaluation["nats_per_image"], evaluation["nats_standard_error"]
-    lines = (workdir / name / files.METRICS).read_text().splitlines()
+    lines = (workdir / name / layout.METRICS).read_text().splitlines()
     validation = [x for x in map(json.loads, lines) if "validation/bits_per_dim" in x]
     assert f"| {validation[-1]['validation/nats_per_image']:.2f} |" in row
     assert f"| {nats:.2f} +/- {error:.2f} | {nats - best:.2f} |" in row
@@ -71,10 +71,10 @@ def test_the_same_command_trains_what_is_missing_only(finished):
   names = [f"pixel_cnn_mnist_smoke,layers={n}" for n in (1, 2, 3)]
   kept = {
       path: path.read_bytes() for path in (workdir / names[1]).rglob("*")
-      if path.is_file() and path.name != files.LOCK}
+      if path.is_file() and path.name != layout.LOCK}
   assert len(kept) > 5
-  before = [(workdir / name / files.METRICS).read_bytes() for name in names]
-  evaluation = (workdir / names[2] / files.EVALUATION)
+  before = [(workdir / name / layout.METRICS).read_bytes() for name in names]
+  evaluation = (workdir / names[2] / layout.EVALUATION)
   expected = json.loads(evaluation.read_text())
   table = (workdir / "results.md").read_text()
   (workdir / "results.md").unlink()
@@ -94,7 +94,7 @@ def test_the_same_command_trains_what_is_missing_only(finished):
   evaluation.unlink()  # as if it had been killed
   result = run_program(*arguments)
   assert result.returncode == 0, result.stderr
-  assert [(workdir / name / files.METRICS).read_bytes() for name in names] == before
+  assert [(workdir / name / layout.METRICS).read_bytes() for name in names] == before
   assert json.loads(evaluation.read_text()) == expected
   assert (workdir / "results.md").read_text() == table
   assert {path: path.read_bytes() for path in kept} == kept

@@ -17,11 +17,11 @@ from pixelrnn_jax import data, pictures, plots
 from pixelrnn_jax.configs.schema import to_json
 from pixelrnn_jax.images import HIDDEN, save_completions, save_grid
 from pixelrnn_jax.receptive_field import receptive_field
-from pixelrnn_jax.training import files
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.metrics import MetricsWriter
-from pixelrnn_jax.training.restore import load_run
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.metrics import MetricsWriter
+from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 
@@ -34,7 +34,7 @@ def make_run(workdir, name, **model):
   config.data = dataclasses.replace(
       config.data, validation_images=8, max_images=8)
   workdir.mkdir()
-  (workdir / files.CONFIG).write_text(to_json(config))
+  (workdir / layout.CONFIG).write_text(to_json(config))
   model, optimizer = prnn.build_model(config.model), make_optimizer(config.optimizer)
   state = jax.jit(
       lambda key: init_state(model, optimizer, key, config.model.image_shape)
@@ -220,7 +220,7 @@ def write_metrics(workdir, description):
         metrics.write(
             step, {f"{part}/{name}": value for name, value in figures.items()},
             f"{description}, {part}")
-  with open(workdir / files.METRICS, "a") as file:
+  with open(workdir / layout.METRICS, "a") as file:
     file.write('{"step": 15, "train/nats_per')  # killed while it wrote
 
 
@@ -229,7 +229,7 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
   for name in ("a", "b", "c"):
     kind = "binary" if name < "c" else "colour"
     (tmp_path / name).mkdir()
-    shutil.copy(runs[kind] / files.CONFIG, tmp_path / name)
+    shutil.copy(runs[kind] / layout.CONFIG, tmp_path / name)
     write_metrics(tmp_path / name, "digits" if name == "a" else "letters")
   assert pictures.draw_curves(["a"]) == "a/samples/curves.png"
   assert pictures.draw_curves(["a", "b/"]) == "curves.png"
@@ -373,8 +373,8 @@ def answers(runs, tmp_path_factory):
   folder = tmp_path_factory.mktemp("cli")
   Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "good.png")
   (folder / "empty").mkdir()
-  (folder / "empty" / files.CONFIG).write_bytes(
-      (runs["colour"] / files.CONFIG).read_bytes())
+  (folder / "empty" / layout.CONFIG).write_bytes(
+      (runs["colour"] / layout.CONFIG).read_bytes())
   names = dict(**runs, good=folder / "good.png", empty=folder / "empty")
 
   def one(name):

@@ -35,7 +35,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from pixelrnn_jax import locks
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.images import crop_and_resize, decode
 
@@ -379,7 +379,7 @@ def _cached(reader: _Folder | _Npz, cache: str) -> tuple[Pixels, dict[str, Any]]
   try:
     if not (about := _about(directory, pixels, size)):
       os.makedirs(cache, exist_ok=True)
-      with locks.hold(os.path.join(cache, "lock"), wait=True):
+      with files.hold_lock(os.path.join(cache, "lock"), wait=True):
         if not (about := _about(directory, pixels, size)):
           about = _write(reader, cache, directory, sizes, size)
     return pixels, about

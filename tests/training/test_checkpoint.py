@@ -7,10 +7,9 @@ import pytest
 
 from pixelrnn_jax import build_model, data
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import restore
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run, restore
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
 
 # Runs the tiny config and kills itself at a moment given as `what:when`.
 CHILD = """
 import os, pathlib, shutil, signal, sys
 sys.path.insert(0, {folder!r})
 from conftest import make_tiny_config
-from pixelrnn_jax.training import files, loop, train
+from pixelrnn_jax import files
+from pixelrnn_jax.training import loop, train
 
 workdir, what, when = sys.argv[1], *sys.argv[2].split(":")
 calls = 0

@@ -10,9 +10,9 @@ from PIL import Image
 from pixelrnn_jax import data, sampling
 from pixelrnn_jax.configs.schema import from_json
 from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import loop, train
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
 
 
 def read_metrics(workdir):

@@ -3,7 +3,7 @@ import struct
 
 from tensorboardX.proto.event_pb2 import Event
 
-from pixelrnn_jax.training.metrics import MetricsWriter
+from pixelrnn_jax.runs.metrics import MetricsWriter
 
 
 def read(path):

@@ -13,8 +13,9 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from pixelrnn_jax import data, pictures
-from pixelrnn_jax.training import evaluate_run, files, packaged
-from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.training import evaluate_run
 
 TOP = pathlib.Path(__file__).parent.parent.parent
 
@@ -32,7 +33,7 @@ def test_two_lines_give_a_trained_model():
   nats = -np.float64(jax.jit(
       lambda variables, images: prnn.log_prob(model, variables, images)
   )(variables, images))
-  evaluation = packaged.read("mnist").evaluation
+  evaluation = pretrained.read("mnist").evaluation
   error = nats.std(ddof=1) / 16
   assert abs(nats.mean() - evaluation["nats_per_image"]) < 4 * error
   # Parameters in the wrong places, or none, are some 460 nats from the data.
@@ -40,7 +41,7 @@ def test_two_lines_give_a_trained_model():
 
 
 def test_readme_has_the_figure_of_the_evaluation():
-  evaluation = packaged.read("mnist").evaluation
+  evaluation = pretrained.read("mnist").evaluation
   assert evaluation["images"] == 10_000 and evaluation["split"] == "test"
   assert evaluation["data"].endswith("static binarisation, test")
   row, = re.findall(r"^\| `mnist`.*$", (TOP / "README.md").read_text(), re.MULTILINE)
@@ -85,19 +86,19 @@ def test_a_file_holds_the_run(finished_run, tmp_path, monkeypatch):
   run_program(tmp_path, "package_model.py", *arguments)
   assert output.read_bytes() == content
 
-  monkeypatch.setattr(packaged, "_FOLDER", output.parent)
-  monkeypatch.setattr(packaged, "NAMES", ("tiny",))
+  monkeypatch.setattr(pretrained, "_FOLDER", output.parent)
+  monkeypatch.setattr(pretrained, "NAMES", ("tiny",))
   run, original = load_run("tiny"), load_run(str(finished_run))
   assert (run.config, run.step) == (original.config, original.step)
   jax.tree.map(np.testing.assert_array_equal, run.params, original.params)
-  before = (finished_run / files.EVALUATION).read_text()
+  before = (finished_run / layout.EVALUATION).read_text()
   record = evaluate_run("tiny")
   assert record["nats_per_image"] == json.loads(before)["nats_per_image"]
 
 
 def test_no_figures_of_the_last_step(copy_run, tmp_path):
   workdir = copy_run()
-  path = workdir / files.EVALUATION
+  path = workdir / layout.EVALUATION
   record = json.loads(path.read_text())
   for text in ("", json.dumps({**record, "step": 3}), "[]", "{"):
     path.write_text(text)
@@ -112,9 +113,9 @@ def test_no_figures_of_the_last_step(copy_run, tmp_path):
 def test_a_name_that_is_a_directory_too(tmp_path, monkeypatch, finished_run):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "mnist").mkdir()  # of data, say
-  assert packaged.is_name("mnist") and not packaged.is_name("./mnist")
-  (tmp_path / "mnist" / files.CONFIG).write_text(
-      (finished_run / files.CONFIG).read_text())
+  assert pretrained.is_name("mnist") and not pretrained.is_name("./mnist")
+  (tmp_path / "mnist" / layout.CONFIG).write_text(
+      (finished_run / layout.CONFIG).read_text())
   with pytest.raises(prnn.InputError, match=r"For the directory give './mnist'"):
     prnn.restore("mnist")
 

@@ -19,8 +19,8 @@ import pytest
 from pixelrnn_jax import benchmark
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state, make_optimizer
 
 GIB = 2**30
 MEMORY = 24 * GIB

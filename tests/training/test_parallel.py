@@ -13,8 +13,8 @@ from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import TrainConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state
 
 
 def make_images(config, number, seed=0):

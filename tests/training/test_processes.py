@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import train
-from pixelrnn_jax.training.restore import load_run
 
 # As experiments/train.py, with the tiny config; `sys.argv[2]` is the step at which
 # process 1 kills itself.

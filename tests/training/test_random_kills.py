@@ -19,8 +19,8 @@ import time
 import jax
 import pytest
 
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
 
 CHILD = """
 import sys

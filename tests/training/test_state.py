@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax.configs.schema import OptimizerConfig
-from pixelrnn_jax.training.state import make_optimizer, make_schedule
+from pixelrnn_jax.runs.state import make_optimizer, make_schedule
 
 
 def reference(config, rates, params, gradients):

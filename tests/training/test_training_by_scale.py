@@ -12,14 +12,14 @@ from PIL import Image
 import pixelrnn_jax as prnn
 from pixelrnn_jax import data, images, likelihood, ops, pictures
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import evaluate_run, parallel, train
-from pixelrnn_jax.training.evaluation import summarize_scales
-from pixelrnn_jax.training.state import (
+from pixelrnn_jax.runs.state import (
   init_state,
   make_optimizer,
   make_schedule,
   updates_taken,
 )
+from pixelrnn_jax.training import evaluate_run, parallel, train
+from pixelrnn_jax.training.evaluation import summarize_scales
 
 
 def make_config():

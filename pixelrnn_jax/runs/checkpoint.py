@@ -21,9 +21,10 @@ import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
 from jax.experimental import multihost_utils
 
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import files
-from pixelrnn_jax.training.state import TrainState
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.state import TrainState
 
 KEPT = 2  # of the newest: where the last is damaged there is one before it
 SUMS = "sums.json"
@@ -85,7 +86,7 @@ class Checkpoints:
       write: for the training process, which may save and tidy up: makes the
         directory and removes what a killed process left half-written.
     """
-    self.directory = os.path.abspath(os.path.join(workdir, files.CHECKPOINTS))
+    self.directory = os.path.abspath(os.path.join(workdir, layout.CHECKPOINTS))
     if write:
       os.makedirs(self.directory, exist_ok=True)
     self._manager = None
@@ -274,8 +275,8 @@ class Checkpoints:
 
   def _other_config_message(self, step: int, difference: str) -> str:
     return (
-        f"The checkpoint {self.path(step)} does not belong to the {files.CONFIG}"
-        f" beside it: {difference} Put back the {files.CONFIG} that the run was"
+        f"The checkpoint {self.path(step)} does not belong to the {layout.CONFIG}"
+        f" beside it: {difference} Put back the {layout.CONFIG} that the run was"
         " trained with."
     )
 

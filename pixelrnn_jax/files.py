@@ -1,14 +1,14 @@
-"""Files of a work directory."""
+"""Files: whole or as before whenever a process dies, and locks between processes.
 
+The system opens a lock when its holder dies.
+"""
+
+import contextlib
 import errno
+import fcntl
 import os
-
-CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-EVALUATION = "evaluation.json"
-SAMPLES = "samples"
-LOCK = "lock"
+import socket
+from collections.abc import Iterator
 
 
 def write_text(path: str, text: str) -> None:
@@ -54,3 +54,42 @@ def unwritable_part(directory: str) -> str:
     part = os.path.dirname(part)
   good = os.path.isdir(part) and os.access(part, os.W_OK | os.X_OK)
   return "" if good else part
+
+
+class LockHeld(Exception):
+  """Another process holds the lock; the text says which, where it is known."""
+
+
+@contextlib.contextmanager
+def hold_lock(path: str, wait: bool) -> Iterator[None]:
+  """A context that only one process of this machine is in at a time.
+
+  The file stays, empty; it is the system's lock on it that counts. So a process
+  that was killed holds nothing, and what it started does not inherit the lock.
+  Where the file system knows no locks, nothing is held.
+
+  Args:
+    path: of the lock's file, in a directory that is there.
+    wait: for the other process to leave; else LockHeld is raised.
+
+  Raises:
+    LockHeld: see above.
+    OSError: the file cannot be opened.
+  """
+  file = open(path, "a+", encoding="utf-8")
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+      file.seek(0)
+      raise LockHeld(file.read(200).strip() or "unknown process") from None
+    except OSError:
+      yield
+      return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    try:
+      yield
+    finally:
+      file.truncate(0)

@@ -10,8 +10,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import files
+from pixelrnn_jax.runs import layout
 
 
 class MetricsWriter:
@@ -32,7 +33,7 @@ class MetricsWriter:
     self._on_metrics = on_metrics
     self._file = self._events = None
     if jax.process_index() == 0:
-      path = os.path.join(workdir, files.METRICS)
+      path = os.path.join(workdir, layout.METRICS)
       _drop_after(path, step)
       self._file = open(path, "a", encoding="utf-8")
       # Not SummaryWriter: its thread dies of a full disk, and the run then waits
@@ -81,7 +82,7 @@ def read_metrics(workdir: str) -> list[dict]:
   Raises:
     InputError: there are none.
   """
-  path = os.path.join(workdir, files.METRICS)
+  path = os.path.join(workdir, layout.METRICS)
   lines = files.read_text(path).splitlines()
   metrics = [json.loads(line) for line in lines if _step(line) < float("inf")]
   if not metrics:

@@ -1,6 +1,6 @@
 """Trained models that come with the package, one file each.
 
-`pixelrnn_jax/trained/NAME.npz` holds the parameters, by their path in the tree,
+`pixelrnn_jax/runs/trained/NAME.npz` holds the parameters, by their path in the tree,
 and `about`: the configuration, the step, and the figure that the run's own
 evaluation gave.
 """
@@ -16,9 +16,9 @@ from flax import traverse_util
 
 from pixelrnn_jax.configs.schema import Config, from_json, to_json
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import files
+from pixelrnn_jax.runs import layout
 
-_FOLDER = importlib.resources.files("pixelrnn_jax") / "trained"
+_FOLDER = importlib.resources.files("pixelrnn_jax.runs") / "trained"
 NAMES = ("mnist",)
 _ABOUT = "about"
 
@@ -48,7 +48,7 @@ def is_name(workdir: str) -> bool:
   """
   if workdir not in NAMES:
     return False
-  if os.path.exists(os.path.join(workdir, files.CONFIG)):
+  if os.path.exists(os.path.join(workdir, layout.CONFIG)):
     raise InputError(
         f"{workdir!r} is the name of a model in the package, and here of a work"
         f" directory, too. For the directory give {os.path.join('.', workdir)!r}; for"

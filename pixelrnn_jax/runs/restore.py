@@ -8,12 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from pixelrnn_jax import files
 from pixelrnn_jax.configs.schema import Config, from_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.training import files, packaged
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.state import init_state, make_optimizer
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.state import init_state, make_optimizer
 
 
 @dataclasses.dataclass
@@ -44,12 +45,12 @@ def read_config(workdir: str) -> Config:
     raise InputError(
         f"There is no work directory {workdir!r}. Give the --workdir of a run of"
         " experiments/train.py, or the name of a model in the package:"
-        f" {', '.join(packaged.NAMES)}."
+        f" {', '.join(pretrained.NAMES)}."
     )
-  path = os.path.join(workdir, files.CONFIG)
+  path = os.path.join(workdir, layout.CONFIG)
   if not os.path.isfile(path):
     raise InputError(
-        f"{workdir!r} holds no {files.CONFIG}, so it is not the work directory of"
+        f"{workdir!r} holds no {layout.CONFIG}, so it is not the work directory of"
         " a run. Give the --workdir of a run of experiments/train.py."
     )
   try:
@@ -64,20 +65,20 @@ def find_config(workdir: str) -> Config:
   Raises:
     InputError: as `read_config`; or a name that may be either.
   """
-  if packaged.is_name(workdir):
-    return packaged.read(workdir).config
+  if pretrained.is_name(workdir):
+    return pretrained.read(workdir).config
   return read_config(workdir)
 
 
 def load_run(workdir: str, which: str = "last") -> Run:
   """`restore` with the checkpoint's step; see there."""
-  if packaged.is_name(workdir):
+  if pretrained.is_name(workdir):
     if which != "last":
       raise InputError(
           f"checkpoint={which!r}: the packaged model {workdir!r} is a single set of"
           " parameters. Leave the checkpoint out."
       )
-    trained = packaged.read(workdir)
+    trained = pretrained.read(workdir)
     return Run(
         trained.config, build_model(trained.config.model),
         jax.tree.map(jnp.asarray, trained.params), trained.step)
