@@ -19,9 +19,9 @@ from pixelrnn_jax import benchmark, cli
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.sampling import make_completer
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.state import init_state, make_optimizer
-from pixelrnn_jax.sampling import make_completer
 from pixelrnn_jax.training import parallel
 
 _CONFIGS = flags.DEFINE_list(

@@ -18,10 +18,10 @@ from pixelrnn_jax.configs.schema import (
   TrainConfig,
 )
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs
+from pixelrnn_jax.inference.likelihood import bits_per_dim, log_prob, log_probs
+from pixelrnn_jax.inference.sampling import complete, sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.restore import restore
-from pixelrnn_jax.sampling import complete, sample
 
 __all__ = [
     "Config",

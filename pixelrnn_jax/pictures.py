@@ -28,14 +28,14 @@ from pixelrnn_jax.images import (
   save_grid,
   save_grown,
 )
-from pixelrnn_jax.likelihood import bound_note, log_probs, scale_name
+from pixelrnn_jax.inference.likelihood import bound_note, log_probs, scale_name
+from pixelrnn_jax.inference.receptive_field import receptive_field
+from pixelrnn_jax.inference.sampling import check_temperature, complete, sample
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.receptive_field import receptive_field
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import Run, load_run, read_config
-from pixelrnn_jax.sampling import check_temperature, complete, sample
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
 _MOST_IMAGES, _MOST_PIXELS = 24, 12

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax import sampling_reference
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference import naive_sampler
+from pixelrnn_jax.inference.sampling import sample
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.sampling import sample
 
 
 @dataclasses.dataclass
@@ -122,7 +122,7 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
   cached = time_calls(
       lambda: sample(model, variables, key, batch, batch_size=batch), calls)
   plain_pass = time_calls(
-      lambda: sampling_reference.draw_value(
+      lambda: naive_sampler.draw_value(
           model, variables, keys, (images,), (known,), 1.0, values // 2),
       calls)
   return Comparison(cached, plain_pass, values)

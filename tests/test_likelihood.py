@@ -8,9 +8,9 @@ import pytest
 from parameters import random_variables
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import likelihood
 from pixelrnn_jax.configs.schema import KINDS
-from pixelrnn_jax.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim
 from pixelrnn_jax.models import head
 
 

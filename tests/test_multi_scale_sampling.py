@@ -9,8 +9,9 @@ from test_likelihood import every_image
 from test_sampling import chi_square, index_of
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import likelihood, ops, sampling_reference
+from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
+from pixelrnn_jax.inference import likelihood, naive_sampler
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float32"):
@@ -34,7 +35,7 @@ def test_the_same_images_as_the_plain_sampler(kind):
   key = jax.random.key(3)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3))
   for mask, temperature in [(np.zeros_like(known), 1.0), (known, 0.7)]:
-    plain = sampling_reference.complete(
+    plain = naive_sampler.complete(
         model, variables, keys, jnp.asarray(images), mask, temperature)
     cached = prnn.complete(model, variables, key, images, mask, temperature)
     np.testing.assert_array_equal(cached, plain)

@@ -12,8 +12,8 @@ from parameters import random_variables
 
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.receptive_field import receptive_field
 
 
 @pytest.mark.usefixtures("x64")

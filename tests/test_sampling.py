@@ -8,9 +8,9 @@ from parameters import random_variables
 from test_likelihood import every_image, make
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import sampling_reference
 from pixelrnn_jax.configs.schema import KINDS
-from pixelrnn_jax.sampling import value_logits
+from pixelrnn_jax.inference import naive_sampler
+from pixelrnn_jax.inference.sampling import value_logits
 
 CASES = [
     # shape, levels, residual, skip, kernel
@@ -57,7 +57,7 @@ def test_the_same_samples_as_the_plain_sampler(kind, shape, levels):
   known = np.random.default_rng(1).random((3, *shape[:2])) < 0.4
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(3))
   for mask, temperature in [(np.zeros_like(known), 1.0), (known, 0.7)]:
-    plain = sampling_reference.complete(
+    plain = naive_sampler.complete(
         model, variables, keys, jnp.asarray(images), mask, temperature)
     cached = prnn.complete(model, variables, key, images, mask, temperature)
     np.testing.assert_array_equal(cached, plain)

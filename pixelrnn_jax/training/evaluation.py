@@ -14,7 +14,11 @@ from tqdm import tqdm
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError
-from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
+from pixelrnn_jax.inference.likelihood import (
+  bound_note,
+  nats_to_bits_per_dim,
+  scale_name,
+)
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import load_run

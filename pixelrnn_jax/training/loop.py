@@ -22,7 +22,12 @@ from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted
 from pixelrnn_jax.images import save_grid
-from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
+from pixelrnn_jax.inference.likelihood import (
+  bound_note,
+  nats_to_bits_per_dim,
+  scale_name,
+)
+from pixelrnn_jax.inference.sampling import sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.checkpoint import Checkpoints, Info
@@ -36,7 +41,6 @@ from pixelrnn_jax.runs.state import (
   trained_scales,
   updates_taken,
 )
-from pixelrnn_jax.sampling import sample
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.evaluation import (
   Evaluation,

@@ -13,8 +13,8 @@ import optax
 import pytest
 from parameters import random_variables
 
-from pixelrnn_jax import likelihood
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
+from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.models import build_model
 
 HEIGHT, WIDTH, LEVELS, LAYERS = 3, 6, 3, 2

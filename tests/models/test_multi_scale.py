@@ -17,9 +17,10 @@ from parameters import random_variables, strengthen_conditions
 from test_likelihood import every_image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import likelihood, ops
+from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
-from pixelrnn_jax.sampling import value_logits
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.inference.sampling import value_logits
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **changes):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrnn_jax import data, sampling
+from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import from_json
 from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.inference import sampling
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import loop, train

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from pixelrnn_jax import likelihood
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import TrainConfig
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.training import parallel

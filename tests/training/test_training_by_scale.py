@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, images, likelihood, ops, pictures
+from pixelrnn_jax import data, images, ops, pictures
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.state import (
   init_state,
   make_optimizer,

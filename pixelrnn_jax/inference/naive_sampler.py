@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.sampling import draw, first_indices
+from pixelrnn_jax.inference.sampling import draw, first_indices
 
 
 @functools.partial(jax.jit, static_argnums=0)

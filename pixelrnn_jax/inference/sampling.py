@@ -27,7 +27,7 @@ import numpy as np
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.likelihood import check_range
+from pixelrnn_jax.inference.likelihood import check_range
 
 
 def sample(
