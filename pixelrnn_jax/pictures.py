@@ -20,14 +20,8 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files, ops
 from pixelrnn_jax.configs.schema import Config
+from pixelrnn_jax.data.image_files import find_files, read_images
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import (
-  find_files,
-  read_images,
-  save_completions,
-  save_grid,
-  save_grown,
-)
 from pixelrnn_jax.inference.likelihood import bound_note, log_probs, scale_name
 from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.inference.sampling import check_temperature, complete, sample
@@ -36,6 +30,7 @@ from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import Run, load_run, read_config
+from pixelrnn_jax.visualization.grids import save_completions, save_grid, save_grown
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
 _MOST_IMAGES, _MOST_PIXELS = 24, 12

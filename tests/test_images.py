@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelrnn_jax.data.image_files import find_files, read_images
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import (
+from pixelrnn_jax.visualization.grids import (
   BACKGROUND,
   HIDDEN,
-  find_files,
-  read_images,
   save_completions,
   save_grid,
   save_grown,

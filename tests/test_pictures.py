@@ -15,13 +15,13 @@ from PIL import Image
 import pixelrnn_jax as prnn
 from pixelrnn_jax import data, pictures, plots
 from pixelrnn_jax.configs.schema import to_json
-from pixelrnn_jax.images import HIDDEN, save_completions, save_grid
 from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.metrics import MetricsWriter
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.runs.state import init_state, make_optimizer
+from pixelrnn_jax.visualization.grids import HIDDEN, save_completions, save_grid
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 

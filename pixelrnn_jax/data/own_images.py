@@ -36,8 +36,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pixelrnn_jax import files
+from pixelrnn_jax.data.image_files import crop_and_resize, decode
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import crop_and_resize, decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = ("train", "validation", "test")

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted
-from pixelrnn_jax.images import save_grid
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -49,6 +48,7 @@ from pixelrnn_jax.training.evaluation import (
   report,
 )
 from pixelrnn_jax.training.signals import StopSignals
+from pixelrnn_jax.visualization.grids import save_grid
 
 
 def train(

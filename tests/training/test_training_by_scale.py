@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, images, ops, pictures
+from pixelrnn_jax import data, ops, pictures
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.state import (
@@ -21,6 +21,7 @@ from pixelrnn_jax.runs.state import (
 )
 from pixelrnn_jax.training import evaluate_run, parallel, train
 from pixelrnn_jax.training.evaluation import summarize_scales
+from pixelrnn_jax.visualization import grids
 
 
 def make_config():
@@ -163,7 +164,7 @@ def test_pictures(run, tmp_path):
   small = ops.pyramid(originals, (2,))[0]
   grown = prnn.sample(
       model, variables, jax.random.key(4), small=small.repeat(2, axis=0))
-  images.save_grown(
+  grids.save_grown(
       small, grown.reshape(3, 2, 8, 8, 3), str(tmp_path / "expected.png"), 256,
       originals)
   assert open(path, "rb").read() == (tmp_path / "expected.png").read_bytes()
