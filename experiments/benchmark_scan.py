@@ -89,12 +89,14 @@ def main(config: Config) -> None:
       ratio = pipeline * measured[-1].seconds / batch
       print(f"that is {ratio:,.1f} times what the training step takes")
   if _PLOT.value:
-    from pixelrnn_jax import plots  # Matplotlib takes a second to import
-    figure = plots.times_figure(
+    from pixelrnn_jax.visualization import (
+      figures,
+    )  # Matplotlib takes a second to import
+    figure = figures.times_figure(
         [m.name for m in measured], [m.seconds for m in measured],
         [m.spread for m in measured], [rates.floor(m.work) for m in measured],
         f"{what}\n{machine}")
-    plots.save_figure(figure, _PLOT.value)
+    figures.save_figure(figure, _PLOT.value)
   if _JSON.value:
     with open(_JSON.value, "w", encoding="utf-8") as file:
       json.dump({

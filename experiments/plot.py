@@ -12,9 +12,10 @@ just one, the current directory. Conditional distributions: sample.py --conditio
 
 from absl import flags
 
-from pixelrnn_jax import cli, pictures
+from pixelrnn_jax import cli
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.visualization import run_pictures
 
 _WHAT = flags.DEFINE_enum(
     "what", None, ["receptive_field", "nll", "curves"],
@@ -66,20 +67,20 @@ def main(config: Config | None) -> None:
     raise InputError("--images and --split: give one of them.")
   workdirs = _WORKDIR.value
   if what == "curves":
-    print(pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
+    print(run_pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
     return
   if len(workdirs) > 1:
     raise InputError(f"--what={what} is of one run: give one --workdir.")
   workdir = workdirs[0] if workdirs else None
   if what == "nll":
-    path = pictures.draw_nll(
+    path = run_pictures.draw_nll(
         cli.required("workdir", workdir), _NUM.value, _SPLIT.value, _IMAGES.value,
         _CHECKPOINT.value, _OUTPUT.value)
   else:
-    pixels = None if _PIXEL.value is None else pictures.parse_pixels(_PIXEL.value)
+    pixels = None if _PIXEL.value is None else run_pictures.parse_pixels(_PIXEL.value)
     if pixels is not None and len(pixels) > 1:
       raise InputError(f"--pixel={_PIXEL.value}: give one, as in '5,12'.")
-    path = pictures.draw_receptive_field(
+    path = run_pictures.draw_receptive_field(
         config, workdir, pixels and pixels[0],
         8 if _NUM.value is None else _NUM.value, _SEED.value, _CHECKPOINT.value,
         _OUTPUT.value)

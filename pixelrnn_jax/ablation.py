@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax import data, files, pictures, plots
+from pixelrnn_jax import data, files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, set_field
 from pixelrnn_jax.errors import Diverged, InputError
@@ -26,6 +26,7 @@ from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation
 from pixelrnn_jax.training.loop import check_workdir
+from pixelrnn_jax.visualization import figures, run_pictures
 
 # bits/dim, CIFAR-10 test, by config.
 PAPER = {
@@ -289,12 +290,12 @@ def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
   unit, figure, error = _fields(records)
   curves = []
   for record in records:
-    points = pictures.curve_points(os.path.join(workdir, record["run"]), unit)
+    points = run_pictures.curve_points(os.path.join(workdir, record["run"]), unit)
     curves.append(
         (record["run"], points.get("train", []), points.get("validation", [])))
-  drawn = plots.ablation_figure(
+  drawn = figures.ablation_figure(
       [record[figure] for record in records], [record[error] for record in records],
       ["bound" in record for record in records],
       [record["paper"] if unit == "bits/dim" else None for record in records],
-      curves, pictures.UNITS[unit], table.partition("\n\n")[2])
-  plots.save_figure(drawn, f"{path}.png")
+      curves, run_pictures.UNITS[unit], table.partition("\n\n")[2])
+  figures.save_figure(drawn, f"{path}.png")

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import ablation, configs, plots
+from pixelrnn_jax import ablation, configs
 from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.runs import layout
+from pixelrnn_jax.visualization import figures
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 TINY = [
@@ -245,7 +246,7 @@ def test_bounds_are_called_bounds():
 
 def test_what_the_picture_shows():
   curves = [("a", [(1, 5.0), (2, 4.0)], [(2, 4.5)]), ("b", [], [(2, 3.5)])]
-  figure = plots.ablation_figure(
+  figure = figures.ablation_figure(
       [4.4, 3.6], [0.1, 0.2], [False, True], [None, 3.3], curves, "bits", "title")
   runs, beside = figure.axes
   assert [text.get_text() for text in runs.texts] == ["4.4", "<= 3.6"]

@@ -16,8 +16,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, notebook, pictures
+from pixelrnn_jax import data
 from pixelrnn_jax.training import train
+from pixelrnn_jax.visualization import live_curve, run_pictures
 
 PATH = pathlib.Path(__file__).parent.parent / "experiments" / "pixelrnn_jax.ipynb"
 SMALL = """\
@@ -147,7 +148,7 @@ def check_pictures(cells, workdir):
   for id in PICTURES:
     path, = (workdir / "samples").glob(names.get(id, f"{id}_*.png"))
     np.testing.assert_array_equal(shown[id][0], np.asarray(Image.open(path)))
-  pictures.draw_curves([str(workdir)], output=str(workdir / "again.png"))
+  run_pictures.draw_curves([str(workdir)], output=str(workdir / "again.png"))
   np.testing.assert_array_equal(
       shown["train"][0], np.asarray(Image.open(workdir / "again.png")))
   # The three kinds see more and more.
@@ -176,8 +177,8 @@ def test_the_curve_grows(tmp_path, monkeypatch, seconds, times):
     first.append(image.data)
     return Handle()
 
-  monkeypatch.setattr(notebook, "display", display)
-  curve = notebook.LiveCurve(str(tmp_path), seconds)
+  monkeypatch.setattr(live_curve, "display", display)
+  curve = live_curve.LiveCurve(str(tmp_path), seconds)
   assert not first
   train(config, str(tmp_path), on_metrics=curve)
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -188,5 +189,5 @@ def test_the_curve_grows(tmp_path, monkeypatch, seconds, times):
 
 
 def test_lines_without_a_figure_of_the_whole_are_not_drawn(tmp_path):
-  notebook.LiveCurve(str(tmp_path))({"step": 1, "train/nats_per_image_7x7": 1.0})
+  live_curve.LiveCurve(str(tmp_path))({"step": 1, "train/nats_per_image_7x7": 1.0})
   assert not list(tmp_path.iterdir())

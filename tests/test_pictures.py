@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, pictures, plots
+from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import to_json
 from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.runs import layout
@@ -21,6 +21,7 @@ from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.metrics import MetricsWriter
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.runs.state import init_state, make_optimizer
+from pixelrnn_jax.visualization import figures, run_pictures
 from pixelrnn_jax.visualization.grids import HIDDEN, save_completions, save_grid
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -68,7 +69,7 @@ def first_images(config, split, num):
 
 def test_samples(runs, tmp_path):
   config, model, variables = restored(runs["colour"])
-  path = pictures.draw_samples(
+  path = run_pictures.draw_samples(
       str(runs["colour"]), 3, 0.7, 5, output=str(tmp_path / "a" / "b.png"))
   images = prnn.sample(model, variables, jax.random.key(5), 3, 0.7)
   save_grid(images, str(tmp_path / "expected.png"), config.model.levels)
@@ -81,7 +82,7 @@ def test_samples(runs, tmp_path):
     (dict(seed=3, temperature=0.5),
      "samples_step_00000000_seed_3_temperature_0.5.png")])
 def test_the_name_says_what_was_drawn(runs, arguments, name):
-  path = pathlib.Path(pictures.draw_samples(str(runs["colour"]), 1, **arguments))
+  path = pathlib.Path(run_pictures.draw_samples(str(runs["colour"]), 1, **arguments))
   assert path == runs["colour"] / "samples" / name
   path.unlink()
 
@@ -89,7 +90,7 @@ def test_the_name_says_what_was_drawn(runs, arguments, name):
 @pytest.mark.parametrize("known_rows, kept", [(None, 2), (0, 0), (4, 4)])
 def test_completions(runs, tmp_path, known_rows, kept):
   config, model, variables = restored(runs["colour"])
-  path = pictures.draw_completions(
+  path = run_pictures.draw_completions(
       str(runs["colour"]), 2, 3, known_rows, "train", seed=5,
       output=str(tmp_path / "a.png"))
   images = first_images(config, "train", 2)
@@ -107,7 +108,7 @@ def test_completions_of_the_users_files(runs, tmp_path):
   for name in "ab":
     image = rng.integers(0, 256, (5, 7, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / f"{name}.png")
-  path = pictures.draw_completions(
+  path = run_pictures.draw_completions(
       str(runs["colour"]), completions=1, patterns=[str(tmp_path / "*.png")],
       output=str(tmp_path / "out.png"))
   picture = np.asarray(Image.open(path))
@@ -127,14 +128,14 @@ def test_completions_of_the_users_files(runs, tmp_path):
     ("colour", [(4, 6)], [(4, 6)]), ("binary", None, None)])
 def test_conditionals(runs, tmp_path, monkeypatch, kind, pixels, expected):
   name = "probabilities_figure" if kind == "binary" else "conditionals_figure"
-  original, calls = getattr(plots, name), []
+  original, calls = getattr(figures, name), []
 
   def spy(*arguments):
     calls.append(arguments)
     return original(*arguments)
 
-  monkeypatch.setattr(plots, name, spy)
-  path = pictures.draw_conditionals(
+  monkeypatch.setattr(figures, name, spy)
+  path = run_pictures.draw_conditionals(
       str(runs[kind]), 2, pixels, "validation", output=str(tmp_path / "a.png"))
   assert Image.open(path).format == "PNG"
   config, model, variables = restored(runs[kind])
@@ -163,14 +164,14 @@ def drawn(monkeypatch):
     return figure
 
   for name in ("nll_figure", "receptive_field_figure", "curves_figure"):
-    monkeypatch.setattr(plots, name, spy(getattr(plots, name)))
+    monkeypatch.setattr(figures, name, spy(getattr(figures, name)))
   return calls
 
 
 @pytest.mark.parametrize("kind, figure", [
     ("binary", "bits"), ("colour", "bits/dim"), ("scales", "bits")])
 def test_likelihoods(runs, tmp_path, drawn, kind, figure):
-  path = pictures.draw_nll(str(runs[kind]), 2, output=str(tmp_path / "a.png"))
+  path = run_pictures.draw_nll(str(runs[kind]), 2, output=str(tmp_path / "a.png"))
   assert Image.open(path).format == "PNG"
   config, model, variables = restored(runs[kind])
   expected = first_images(config, "test", 2)
@@ -191,7 +192,7 @@ def test_likelihoods(runs, tmp_path, drawn, kind, figure):
 
 def test_receptive_field_of_a_run_and_of_a_config(runs, tmp_path, drawn, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  path = pictures.draw_receptive_field(workdir=str(runs["colour"]), num=2, seed=3)
+  path = run_pictures.draw_receptive_field(workdir=str(runs["colour"]), num=2, seed=3)
   assert path == str(
       runs["colour"] / "samples" / "receptive_field_2_3_step_00000000.png")
   config, model, variables = restored(runs["colour"])
@@ -202,14 +203,14 @@ def test_receptive_field_of_a_run_and_of_a_config(runs, tmp_path, drawn, monkeyp
   assert pixel == (2, 3) and "step 0" in names[0]
 
   config.model.dtype = "bfloat16"  # drawn in float32: the same pixels are seen
-  path = pictures.draw_receptive_field(config, pixel=(2, 3))
+  path = run_pictures.draw_receptive_field(config, pixel=(2, 3))
   assert path == "pixel_cnn_cifar10_smoke_receptive_field_2_3.png"
   assert Image.open(path).format == "PNG"
   (untrained,), names, _ = drawn[1]
   assert untrained.dtype == np.float32 and "untrained" in names[0]
   np.testing.assert_array_equal(untrained > 0, shown > 0)
   with pytest.raises(prnn.InputError, match="give one of them"):
-    pictures.draw_receptive_field(config, str(runs["colour"]))
+    run_pictures.draw_receptive_field(config, str(runs["colour"]))
 
 
 def write_metrics(workdir, description):
@@ -231,9 +232,9 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
     (tmp_path / name).mkdir()
     shutil.copy(runs[kind] / layout.CONFIG, tmp_path / name)
     write_metrics(tmp_path / name, "digits" if name == "a" else "letters")
-  assert pictures.draw_curves(["a"]) == "a/samples/curves.png"
-  assert pictures.draw_curves(["a", "b/"]) == "curves.png"
-  assert pictures.draw_curves(["a", "c"], output="d.png") == "d.png"
+  assert run_pictures.draw_curves(["a"]) == "a/samples/curves.png"
+  assert run_pictures.draw_curves(["a", "b/"]) == "curves.png"
+  assert run_pictures.draw_curves(["a", "c"], output="d.png") == "d.png"
   assert Image.open("d.png").format == "PNG"
   nats = ([(5, 95.0), (10, 90.0)], [(10, 90.0)])
   bits = ([(5, 1.5), (10, 1.0)], [(10, 1.0)])
@@ -257,17 +258,17 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
 ])
 def test_bad_curves(runs, workdirs, arguments, message):
   with pytest.raises(prnn.InputError, match=message):
-    pictures.draw_curves(
+    run_pictures.draw_curves(
         [name.format(run=runs["colour"]) for name in workdirs], **arguments)
 
 
 def test_pixels_of_small_images_and_of_text():
-  assert pictures._choose_pixels(None, 1, 1) == [(0, 0)]
-  assert pictures._choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
-  assert pictures.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
+  assert run_pictures._choose_pixels(None, 1, 1) == [(0, 0)]
+  assert run_pictures._choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
+  assert run_pictures.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
   for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b"):
     with pytest.raises(prnn.InputError, match="as in '0,0;5,12'"):
-      pictures.parse_pixels(text)
+      run_pictures.parse_pixels(text)
 
 
 def contents(folder):
@@ -307,13 +308,13 @@ def test_bad_arguments_write_nothing(runs, monkeypatch, function, arguments, mes
   before = contents(runs["colour"])
   monkeypatch.chdir(runs["colour"])
   with pytest.raises(prnn.InputError, match=message):
-    getattr(pictures, function)(workdir=str(runs["colour"]), **arguments)
+    getattr(run_pictures, function)(workdir=str(runs["colour"]), **arguments)
   assert contents(runs["colour"]) == before
 
 
 def test_a_binary_model_takes_no_pixels(runs):
   with pytest.raises(prnn.InputError, match="every pixel's probability is shown"):
-    pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
+    run_pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
 
 
 # The command line, of sample.py if no other is named: flags, what it prints, {run} a

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.patches import Rectangle, StepPatch
 from PIL import Image
 
-from pixelrnn_jax import plots
+from pixelrnn_jax.visualization import figures
 
 
 @pytest.mark.parametrize("channels, names", [(1, [""]), (3, [" R", " G", " B"])])
@@ -15,7 +15,7 @@ def test_conditionals(tmp_path, channels, names, levels):
   images = rng.integers(0, levels, (2, 5, 7, channels), np.uint8)
   pixels = [(0, 0), (4, 6), (2, 3)]
   probabilities = rng.dirichlet(np.ones(levels), (2, 3, channels))
-  figure = plots.conditionals_figure(images, probabilities, pixels)
+  figure = figures.conditionals_figure(images, probabilities, pixels)
 
   assert len(figure.axes) == 2 * (1 + 3 * channels)
   for image, of_image, axes in zip(
@@ -39,7 +39,7 @@ def test_conditionals(tmp_path, channels, names, levels):
           f"{p + 1}{names[c]}: p({value}) = {of_image[p, c, value]:.2g}")
       assert panel.get_ylim()[1] > of_image[p, c].max()
 
-  plots.save_figure(figure, str(tmp_path / "a.png"))
+  figures.save_figure(figure, str(tmp_path / "a.png"))
   assert Image.open(tmp_path / "a.png").width == round(2.3 * 4 * 110)
   assert len(list(tmp_path.iterdir())) == 1
 
@@ -50,7 +50,7 @@ def test_probabilities(number, channels, across):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 2, (number, 4, 3, channels), np.uint8)
   probabilities = rng.random(images.shape)
-  figure = plots.probabilities_figure(images, probabilities)
+  figure = figures.probabilities_figure(images, probabilities)
   panels = [axes for axes in figure.axes if axes.images]
   assert len(panels) == number * (1 + channels) and len(figure.axes) > len(panels)
   for n in range(number):
@@ -68,7 +68,7 @@ def test_probabilities(number, channels, across):
 def test_times():
   floors = [{"products": 0.010, "bytes": 0.002, "tanh": 0.001},
             {"products": 0.004, "bytes": 0.0, "tanh": 0.0}]
-  figure = plots.times_figure(
+  figure = figures.times_figure(
       ["scan", "step"], [0.02, 0.008], [(0.015, 0.03), (0.007, 0.009)], floors,
       "a title")
   axes, = figure.axes
@@ -89,7 +89,7 @@ def test_nll(number, channels, levels):
   images = rng.integers(0, levels, (number, 4, 3, channels), np.uint8)
   bits = rng.exponential(2.0, images.shape)
   titles = [f"image {n}" for n in range(number)]
-  figure = plots.nll_figure(images, bits, levels, titles, "some data")
+  figure = figures.nll_figure(images, bits, levels, titles, "some data")
   assert figure.get_suptitle() == "some data"
   panels = [axes for axes in figure.axes if axes.images]
   assert len(panels) == number * (1 + channels)
@@ -107,10 +107,10 @@ def test_receptive_field():
   # Row 2 and the pixel (1, 3) are to come: what is seen there must show.
   field = np.array([[0, 1e-6, 2, 0], [3, 0, 0, 0.5], [0, 0, 4, 0]])
   empty = np.zeros((3, 4))
-  figure = plots.receptive_field_figure([field, empty], ["one", "none"], (1, 2))
+  figure = figures.receptive_field_figure([field, empty], ["one", "none"], (1, 2))
   above, _, below, nothing = figure.axes[:4]
   classes = np.asarray(above.images[0].get_array())
-  names = np.array(plots.FIELD_CLASSES)[classes]
+  names = np.array(figures.FIELD_CLASSES)[classes]
   before, to_come, seen = "before, not seen", "to come", "seen"
   assert names.tolist() == [
       [before, seen, seen, before],
@@ -129,14 +129,14 @@ def test_receptive_field():
       text.get_text(): patch.get_facecolor() for text, patch in zip(
           figure.legends[0].texts, figure.legends[0].get_patches(), strict=True)}
   drawn = above.images[0].to_rgba(classes)
-  for name in plots.FIELD_CLASSES:
+  for name in figures.FIELD_CLASSES:
     np.testing.assert_allclose(drawn[names == name], [colours[name]] * (
         names == name).sum())
 
 
 def test_curves():
   runs = [("a", [(1, 5.0), (2, 4.0)], [(2, 4.5)]), ("b", [], [(3, 1.0), (6, 0.5)])]
-  figure = plots.curves_figure(runs, "nats", "of what")
+  figure = figures.curves_figure(runs, "nats", "of what")
   axes, = figure.axes
   drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
   assert drawn == {
@@ -150,7 +150,7 @@ def test_curves():
 @pytest.mark.parametrize("first, cut", [(500.0, True), (101.0, False)])
 def test_the_start_of_a_curve_does_not_flatten_the_rest(first, cut):
   train = [(1, first), *((step, 101 - step / 100) for step in range(10, 101))]
-  figure = plots.curves_figure([("a", train, [(100, 98.0)])], "nats", "title")
+  figure = figures.curves_figure([("a", train, [(100, 98.0)])], "nats", "title")
   low, high = figure.axes[0].get_ylim()
   assert low < 98 and 100.9 < high < 104
   assert (high < first) == cut

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, pictures
+from pixelrnn_jax import data
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import evaluate_run
+from pixelrnn_jax.visualization import run_pictures
 
 TOP = pathlib.Path(__file__).parent.parent.parent
 
@@ -70,9 +71,9 @@ def test_digits_and_completions_at_once(tmp_path):
   for path in paths:  # as with the name, one picture at a time
     other = tmp_path / "other.png"
     if "samples" in path:
-      pictures.draw_samples("mnist", 4, output=str(other))
+      run_pictures.draw_samples("mnist", 4, output=str(other))
     else:
-      pictures.draw_completions("mnist", output=str(other))
+      run_pictures.draw_completions("mnist", output=str(other))
     assert other.read_bytes() == (tmp_path / path).read_bytes()
     assert len(np.unique(np.asarray(Image.open(other)))) > 1
 

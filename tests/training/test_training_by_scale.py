@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, ops, pictures
+from pixelrnn_jax import data, ops
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.state import (
@@ -21,7 +21,7 @@ from pixelrnn_jax.runs.state import (
 )
 from pixelrnn_jax.training import evaluate_run, parallel, train
 from pixelrnn_jax.training.evaluation import summarize_scales
-from pixelrnn_jax.visualization import grids
+from pixelrnn_jax.visualization import grids, run_pictures
 
 
 def make_config():
@@ -157,7 +157,7 @@ def test_standard_errors_are_those_of_the_sum():
 def test_pictures(run, tmp_path):
   workdir, _ = run
   config, model, variables = prnn.restore(str(workdir))
-  path = pictures.draw_grown(
+  path = run_pictures.draw_grown(
       str(workdir), 3, 2, seed=4, output=str(tmp_path / "grown.png"))
   source = data.load_source(config, "test")
   originals = np.stack([source[i] for i in range(3)])
@@ -170,13 +170,13 @@ def test_pictures(run, tmp_path):
   assert open(path, "rb").read() == (tmp_path / "expected.png").read_bytes()
   # The user's own small images; there are no originals then.
   Image.fromarray(small[0]).save(tmp_path / "small.png")
-  path = pictures.draw_grown(
+  path = run_pictures.draw_grown(
       str(workdir), None, 2, patterns=[str(tmp_path / "small.png")],
       output=str(tmp_path / "own.png"))
   with pytest.raises(InputError, match="4 high and 4 wide"):
-    pictures.draw_grown(str(workdir), patterns=[str(tmp_path / "own.png")])
-  for draw in (pictures.draw_samples, pictures.draw_completions,
-               pictures.draw_conditionals):
+    run_pictures.draw_grown(str(workdir), patterns=[str(tmp_path / "own.png")])
+  for draw in (run_pictures.draw_samples, run_pictures.draw_completions,
+               run_pictures.draw_conditionals):
     assert Image.open(draw(str(workdir), 1, output=str(tmp_path / "a.png"))).size
 
 
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_other_scales(run, tmp_path):
 def test_what_is_refused(run, finished_run, tmp_path):
   workdir, _ = run
   with pytest.raises(InputError, match="has a single scale"):
-    pictures.draw_grown(str(finished_run), output=str(tmp_path / "a.png"))
+    run_pictures.draw_grown(str(finished_run), output=str(tmp_path / "a.png"))
   config = make_config()
   config.model.multi_scale = (4,)
   with pytest.raises(InputError, match=r"multi_scale: \(2,\) became \(4,\)"):

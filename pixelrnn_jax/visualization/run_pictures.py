@@ -230,15 +230,15 @@ def draw_conditionals(
     for image in images:
       drawn.append(np.asarray(conditionals(run.params, jnp.asarray(image))))
       bar.update()
-  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
 
   probabilities = np.stack(drawn)
   if binary:
-    figure = plots.probabilities_figure(images, probabilities)
+    figure = figures.probabilities_figure(images, probabilities)
   else:
-    figure = plots.conditionals_figure(images, probabilities, chosen)
+    figure = figures.conditionals_figure(images, probabilities, chosen)
   _make_folder(path)
-  plots.save_figure(figure, path)
+  figures.save_figure(figure, path)
   return path
 
 
@@ -281,7 +281,7 @@ def draw_nll(
         f"Likelihoods at step {run.step} are not finite: the model has diverged, or"
         " the images hold values that it does not know."
     )
-  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
 
   bits = nats / math.log(2)
   of_images = zip(
@@ -296,9 +296,9 @@ def draw_nll(
   if config.multi_scale:
     sizes = [scale_name(config, s) for s in range(len(config.multi_scale) + 1)]
     title += f"; {sizes[-1]} given {sizes[-2]} alone, without the smaller scales' own"
-  figure = plots.nll_figure(images, bits, config.levels, titles, title)
+  figure = figures.nll_figure(images, bits, config.levels, titles, title)
   _make_folder(path)
-  plots.save_figure(figure, path)
+  figures.save_figure(figure, path)
   return path
 
 
@@ -354,12 +354,12 @@ def draw_receptive_field(
   field = np.asarray(receptive_field(model, variables, pixel, of_field, num))
   if not np.isfinite(field).all():
     raise InputError("The gradients are not finite: the model has diverged.")
-  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
 
   name = f"{config.name}, " + (f"step {run.step}" if run else "untrained")
-  figure = plots.receptive_field_figure([field.sum(axis=-1)], [name], pixel)
+  figure = figures.receptive_field_figure([field.sum(axis=-1)], [name], pixel)
   _make_folder(path)
-  plots.save_figure(figure, path)
+  figures.save_figure(figure, path)
   return path
 
 
@@ -410,11 +410,11 @@ def draw_curves(
   else:  # figures on different data stand side by side: say of which is what
     title = " | ".join(
         f"{name}: {note}" for name, note in zip(names, notes, strict=True))
-  from pixelrnn_jax import plots  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
 
-  figure = plots.curves_figure(curves, UNITS[unit], title)
+  figure = figures.curves_figure(curves, UNITS[unit], title)
   _make_folder(path)
-  plots.save_figure(figure, path)
+  figures.save_figure(figure, path)
   return path
 
 

@@ -9,7 +9,7 @@ import time
 
 from IPython.display import Image, display
 
-from pixelrnn_jax import pictures
+from pixelrnn_jax.visualization import run_pictures
 
 
 class LiveCurve:
@@ -45,7 +45,7 @@ class LiveCurve:
     waited = time.monotonic() - self._drawn >= self._seconds
     if not validated and not (waited and "train/nats_per_image" in line):
       return
-    image = Image(pictures.draw_curves([self._workdir]))
+    image = Image(run_pictures.draw_curves([self._workdir]))
     if self._handle is None:
       self._handle = display(image, display_id=True)
     else:
