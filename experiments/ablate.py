@@ -13,8 +13,9 @@ was stopped. Writes results.md, results.json and results.png.
 
 from absl import flags
 
-from pixelrnn_jax import ablation, cli
+from pixelrnn_jax import cli
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.training import parallel
 
 _TABLE = flags.DEFINE_enum(

@@ -20,10 +20,11 @@ import os
 import jax
 from absl import flags
 
-from pixelrnn_jax import benchmark, cli, data
+from pixelrnn_jax import cli, data
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
+from pixelrnn_jax.studies import training_speed
 from pixelrnn_jax.training import parallel
 
 _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
@@ -47,7 +48,7 @@ def main(config: Config) -> None:
         " --config.model.image_shape.")
   parallel.use_cores(config)
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
-  rates = benchmark.measure_rates(model.dtype, repeats)
+  rates = training_speed.measure_rates(model.dtype, repeats)
   machine = (
       f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
       f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
@@ -61,10 +62,10 @@ def main(config: Config) -> None:
         f" {rates.bytes / 1e9:.1f} GB/s, tanh {rates.tanh / 1e9:.2f} G/s\n")
   measured = []
   if "scan" in _PARTS.value:
-    measured += benchmark.scan_measurements(
+    measured += training_speed.scan_measurements(
         model, batch, _IMPLEMENTATIONS.value, repeats)
   if "step" in _PARTS.value:
-    measured += benchmark.step_measurements(config, repeats)
+    measured += training_speed.step_measurements(config, repeats)
   print(f"{'':42}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
         f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'floor ms':>10}"
         f"{'MiB':>8}")
@@ -81,7 +82,7 @@ def main(config: Config) -> None:
   if "data" in _PARTS.value:
     source = data.load_source(config, "train")
     iterator = data.train_iterator(config, source)
-    pipeline = benchmark.pipeline_images_per_second(config, iterator)
+    pipeline = training_speed.pipeline_images_per_second(config, iterator)
     iterator.close()
     print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description},"
           f" {config.data.workers} workers)")
@@ -89,9 +90,7 @@ def main(config: Config) -> None:
       ratio = pipeline * measured[-1].seconds / batch
       print(f"that is {ratio:,.1f} times what the training step takes")
   if _PLOT.value:
-    from pixelrnn_jax.visualization import (
-      figures,
-    )  # Matplotlib takes a second to import
+    from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
     figure = figures.times_figure(
         [m.name for m in measured], [m.seconds for m in measured],
         [m.spread for m in measured], [rates.floor(m.work) for m in measured],

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import ablation, configs
+from pixelrnn_jax import configs
 from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.runs import layout
+from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.visualization import figures
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -161,7 +162,7 @@ def test_what_cannot_be_compared(configs, vary, settings, message):
 # ablate.py, but for the training.
 PLANNED = """
 import runpy, sys
-from pixelrnn_jax import ablation
+from pixelrnn_jax.studies import ablation
 
 def ablate(variants, workdir):
   for variant in variants:

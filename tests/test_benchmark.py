@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pixelrnn_jax import benchmark
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.studies import training_speed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -22,12 +22,12 @@ def test_operations_of_a_network_counted_by_hand(kind):
       "diagonal_bilstm": 2 * (8 * 16 + 2 * 4 * 16),
   }[kind] + h * 8
   expected = 2 * 6 * (first + 5 * layer + head)
-  assert benchmark.model_operations(model) == expected
+  assert training_speed.model_operations(model) == expected
 
 
 def test_a_measurement_is_of_the_function_that_was_run():
   config = load_config("row_lstm_cifar10:smoke")
-  measured = benchmark.scan_measurements(config.model, 2, ["fused", "autodiff"], 2)
+  measured = training_speed.scan_measurements(config.model, 2, ["fused", "autodiff"], 2)
   assert [m.name for m in measured] == [
       f"scan, {i}{n}: {d}" for i in ("fused", "autodiff") for n in ("", ", 1 device")
       for d in ("forward", "forward + backward")]
@@ -41,7 +41,7 @@ def test_a_measurement_is_of_the_function_that_was_run():
   assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 5)
   # The same work, whatever runs it: the loops differ by what they copy only.
   assert all(m.work in (forward, both) for m in measured)
-  rates = benchmark.Rates(1e9, 1e8, 1e7)
+  rates = training_speed.Rates(1e9, 1e8, 1e7)
   for m in measured:
     assert 0 < m.spread[0] <= m.seconds <= m.spread[1] and m.compile_seconds > 0
     record = m.record(rates)
@@ -50,7 +50,7 @@ def test_a_measurement_is_of_the_function_that_was_run():
     assert record["floor_seconds"] == {
         "products": m.work.operations / 1e9, "bytes": m.work.bytes / 1e8,
         "tanh": m.work.tanh / 1e7}
-  forward, step = benchmark.step_measurements(config, 2)
+  forward, step = training_speed.step_measurements(config, 2)
   assert step.work.operations == pytest.approx(3 * forward.work.operations)
   assert step.work.tanh == step.work.bytes == 0
-  assert np.isfinite(benchmark.product_peak("float32", 1, sizes=(64,)))
+  assert np.isfinite(training_speed.product_peak("float32", 1, sizes=(64,)))

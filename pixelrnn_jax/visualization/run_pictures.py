@@ -230,7 +230,7 @@ def draw_conditionals(
     for image in images:
       drawn.append(np.asarray(conditionals(run.params, jnp.asarray(image))))
       bar.update()
-  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   probabilities = np.stack(drawn)
   if binary:
@@ -281,7 +281,7 @@ def draw_nll(
         f"Likelihoods at step {run.step} are not finite: the model has diverged, or"
         " the images hold values that it does not know."
     )
-  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   bits = nats / math.log(2)
   of_images = zip(
@@ -354,7 +354,7 @@ def draw_receptive_field(
   field = np.asarray(receptive_field(model, variables, pixel, of_field, num))
   if not np.isfinite(field).all():
     raise InputError("The gradients are not finite: the model has diverged.")
-  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   name = f"{config.name}, " + (f"step {run.step}" if run else "untrained")
   figure = figures.receptive_field_figure([field.sum(axis=-1)], [name], pixel)
@@ -410,7 +410,7 @@ def draw_curves(
   else:  # figures on different data stand side by side: say of which is what
     title = " | ".join(
         f"{name}: {note}" for name, note in zip(names, notes, strict=True))
-  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second to import
+  from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   figure = figures.curves_figure(curves, UNITS[unit], title)
   _make_folder(path)
