@@ -13,7 +13,7 @@ was stopped. Writes results.md, results.json and results.png.
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.training import parallel
@@ -38,7 +38,7 @@ def main() -> None:
   if _CONFIGS.value is not None:
     if _SMOKE.value:
       raise InputError("--smoke is for --table: name the configs as NAME:smoke.")
-    configs, workdir = _CONFIGS.value, cli.required("workdir", _WORKDIR.value)
+    configs, workdir = _CONFIGS.value, command_line.required("workdir", _WORKDIR.value)
   else:
     form = ":smoke" if _SMOKE.value else ""
     configs = [f"{name}{form}" for name in ablation.TABLES[_TABLE.value]]
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, distributed=True)
+  command_line.run(main, distributed=True)

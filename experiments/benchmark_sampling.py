@@ -10,7 +10,7 @@ extrapolated from the median of a few passes. Compilation is not in the ratio.
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.studies import sampling_speed
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

@@ -20,7 +20,8 @@ import os
 import jax
 from absl import flags
 
-from pixelrnn_jax import cli, data
+import command_line
+from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
@@ -107,4 +108,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True)
+  command_line.run(main, config=True)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from absl import flags
 from jax.experimental import topologies
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
@@ -129,4 +129,4 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

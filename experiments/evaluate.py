@@ -12,7 +12,7 @@ model that comes with the package. Several processes: as for train.py.
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.training import evaluate_run, parallel
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, distributed=True)
+  command_line.run(main, distributed=True)

@@ -10,7 +10,8 @@ import os
 import jax
 from absl import flags
 
-from pixelrnn_jax import cli, files
+import command_line
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_run
@@ -21,8 +22,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
 
 def main() -> None:
-  workdir = cli.required("workdir", _WORKDIR.value)
-  output = cli.required("output", _OUTPUT.value)
+  workdir = command_line.required("workdir", _WORKDIR.value)
+  output = command_line.required("output", _OUTPUT.value)
   run = load_run(workdir)
   evaluation = read_evaluation(workdir, run.step)
   if evaluation is None:
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

@@ -12,7 +12,7 @@ just one, the current directory. Conditional distributions: sample.py --conditio
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import run_pictures
@@ -57,7 +57,7 @@ _TAKEN_BY = {
 
 
 def main(config: Config | None) -> None:
-  what = cli.required("what", _WHAT.value)
+  what = command_line.required("what", _WHAT.value)
   for name, takers in _TAKEN_BY.items():
     given = config is not None if name == "config" else flags.FLAGS[name].present
     if given and what not in takers:
@@ -74,8 +74,8 @@ def main(config: Config | None) -> None:
   workdir = workdirs[0] if workdirs else None
   if what == "nll":
     path = run_pictures.draw_nll(
-        cli.required("workdir", workdir), _NUM.value, _SPLIT.value, _IMAGES.value,
-        _CHECKPOINT.value, _OUTPUT.value)
+        command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
+        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value)
   else:
     pixels = None if _PIXEL.value is None else run_pictures.parse_pixels(_PIXEL.value)
     if pixels is not None and len(pixels) > 1:
@@ -88,4 +88,4 @@ def main(config: Config | None) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True, optional=True)
+  command_line.run(main, config=True, optional=True)

@@ -17,7 +17,7 @@ to; with no kind of picture either, both samples and completions.
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import run_pictures
 
@@ -105,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

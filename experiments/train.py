@@ -13,7 +13,7 @@ under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.training import parallel, train
 
@@ -27,4 +27,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True, distributed=True)
+  command_line.run(main, config=True, distributed=True)

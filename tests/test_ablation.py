@@ -1,7 +1,6 @@
 """Ablations: what is trained, what is compared, and what is left alone."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -10,13 +9,13 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.programs import EXPERIMENTS, PATHS
 from pixelrnn_jax import configs
 from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.visualization import figures
 
-EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 TINY = [
     "model.hidden=4", "model.head_features=8", "train.steps=4", "train.log_every=2",
     "train.eval_every=4", "train.checkpoint_every=2", "train.samples=0",
@@ -160,8 +159,9 @@ def test_what_cannot_be_compared(configs, vary, settings, message):
 
 
 # ablate.py, but for the training.
-PLANNED = """
+PLANNED = f"""
 import runpy, sys
+sys.path[:0] = {PATHS}
 from pixelrnn_jax.studies import ablation
 
 def ablate(variants, workdir):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -11,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pixelrnn_jax import cli
+import command_line
+from helpers.programs import EXPERIMENTS
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import parallel
 
-EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 TINY = [
     "--config=pixel_cnn_cifar10:smoke", "--config.model.hidden=6",
     "--config.model.layers=1", "--config.model.head_features=12",
@@ -172,7 +171,8 @@ def test_a_signal_ends_the_run_with_its_code(tmp_path, workers, number):
 
 @pytest.mark.parametrize("path", ["train.steps", "model.image_shape", "name"])
 def test_good_overrides(path):
-  cli.check_overrides(["train.py", f"--config.{path}=1", f"-config.{path}", "--other"])
+  command_line.check_overrides(
+      ["train.py", f"--config.{path}=1", f"-config.{path}", "--other"])
 
 
 @pytest.mark.parametrize("argument, message", [
@@ -184,4 +184,4 @@ def test_good_overrides(path):
 ])
 def test_bad_overrides(argument, message):
   with pytest.raises(InputError, match=message):
-    cli.check_overrides(["train.py", argument])
+    command_line.check_overrides(["train.py", argument])

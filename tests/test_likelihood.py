@@ -5,9 +5,9 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from parameters import random_variables
 
 import pixelrnn_jax as prnn
+from parameters import random_variables
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim

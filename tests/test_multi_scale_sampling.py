@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parameters import random_variables, strengthen_conditions
-from test_likelihood import every_image
-from test_sampling import chi_square, index_of
 
 import pixelrnn_jax as prnn
+from parameters import random_variables, strengthen_conditions
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood, naive_sampler
+from test_likelihood import every_image
+from test_sampling import chi_square, index_of
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float32"):

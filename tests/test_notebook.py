@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import pathlib
 import re
 import warnings
 
@@ -16,11 +15,12 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
 from pixelrnn_jax.training import train
 from pixelrnn_jax.visualization import live_curve, run_pictures
 
-PATH = pathlib.Path(__file__).parent.parent / "experiments" / "pixelrnn_jax.ipynb"
+PATH = EXPERIMENTS / "pixelrnn_jax.ipynb"
 SMALL = """\
 CONFIG = "quickstart:smoke"
 WORKDIR = "runs/smoke"

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import to_json
 from pixelrnn_jax.inference.receptive_field import receptive_field
@@ -23,8 +24,6 @@ from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.runs.state import init_state, make_optimizer
 from pixelrnn_jax.visualization import figures, run_pictures
 from pixelrnn_jax.visualization.grids import HIDDEN, save_completions, save_grid
-
-EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
 
 
 def make_run(workdir, name, **model):

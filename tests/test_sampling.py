@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parameters import random_variables
-from test_likelihood import every_image, make
 
 import pixelrnn_jax as prnn
+from parameters import random_variables
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import naive_sampler
 from pixelrnn_jax.inference.sampling import value_logits
+from test_likelihood import every_image, make
 
 CASES = [
     # shape, levels, residual, skip, kernel

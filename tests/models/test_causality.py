@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from parameters import random_variables
 
+from parameters import random_variables
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.models import build_model

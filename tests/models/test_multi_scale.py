@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 import test_causality as causality
-from parameters import random_variables, strengthen_conditions
-from test_likelihood import every_image
 
 import pixelrnn_jax as prnn
+import reference
+from parameters import random_variables, strengthen_conditions
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.inference.sampling import value_logits
+from test_likelihood import every_image
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **changes):

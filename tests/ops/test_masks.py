@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from reference import group, sees
 
 from pixelrnn_jax import ops
+from reference import group, sees
 
 
 @pytest.mark.parametrize("channels", [1, 3])

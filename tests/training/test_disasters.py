@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from helpers.programs import PATHS
 from pixelrnn_jax import data, files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
@@ -152,12 +153,11 @@ def test_what_may_change_the_rounding_is_said(copy_run, tiny_config, capsys):
 
 
 def test_workers_end_with_a_killed_training(tmp_path):
-  folder = pathlib.Path(__file__).parent
   code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(folder)!r})
+sys.path[:0] = {PATHS}
 if __name__ == "__main__":
-  from conftest import make_tiny_config
+  from helpers.tiny_run import make_tiny_config
   from pixelrnn_jax import data
   config = make_tiny_config()
   config.data.workers = 2

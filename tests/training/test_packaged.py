@@ -1,7 +1,6 @@
 """The trained model of the package, and the file that such a model is."""
 
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -12,18 +11,17 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.programs import EXPERIMENTS, ROOT
 from pixelrnn_jax import data
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import evaluate_run
 from pixelrnn_jax.visualization import run_pictures
 
-TOP = pathlib.Path(__file__).parent.parent.parent
-
 
 def run_program(folder, program, *arguments):
   return subprocess.run(
-      [sys.executable, str(TOP / "experiments" / program), *arguments], cwd=folder,
+      [sys.executable, str(EXPERIMENTS / program), *arguments], cwd=folder,
       capture_output=True, text=True)
 
 
@@ -45,7 +43,7 @@ def test_readme_has_the_figure_of_the_evaluation():
   evaluation = pretrained.read("mnist").evaluation
   assert evaluation["images"] == 10_000 and evaluation["split"] == "test"
   assert evaluation["data"].endswith("static binarisation, test")
-  row, = re.findall(r"^\| `mnist`.*$", (TOP / "README.md").read_text(), re.MULTILINE)
+  row, = re.findall(r"^\| `mnist`.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
   figure = (f"{evaluation['nats_per_image']:.3f} +/-"
             f" {evaluation['nats_standard_error']:.3f}")
   assert figure in row
@@ -56,7 +54,7 @@ def test_evaluate_prints_the_figure_of_readme(tmp_path):
   result = run_program(tmp_path, "evaluate.py")
   assert result.returncode == 0, result.stderr
   printed = re.search(r"test: (\S+ \+/- \S+) nats/image", result.stdout)[1]
-  row, = re.findall(r"^\| `mnist`.*$", (TOP / "README.md").read_text(), re.MULTILINE)
+  row, = re.findall(r"^\| `mnist`.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
   assert printed in row
   assert not list(tmp_path.iterdir())
 
