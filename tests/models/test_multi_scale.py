@@ -1,7 +1,7 @@
 """Networks of several scales: against loops, what they see, that they are
 probabilities, and the value-by-value way.
 
-The Jacobians are those of `test_causality`: exact zeros in float64, and no zeros
+The Jacobians are those of `helpers/causality.py`: exact zeros in float64, and no zeros
 where something is to be seen.
 """
 
@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_causality as causality
 
 import pixelrnn_jax as prnn
-import reference
-from parameters import random_variables, strengthen_conditions
+from helpers import causality, reference
+from helpers.distributions import every_image
+from helpers.parameters import random_variables, strengthen_conditions
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.inference.sampling import value_logits
-from test_likelihood import every_image
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import reference
+from helpers import reference
 from pixelrnn_jax import ops
 
 SIZES = [(1, 1, 1), (3, 5, 2), (4, 2, 1), (1, 6, 3)]

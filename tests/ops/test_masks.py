@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from helpers.reference import group, sees
 from pixelrnn_jax import ops
-from reference import group, sees
 
 
 @pytest.mark.parametrize("channels", [1, 3])

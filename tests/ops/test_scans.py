@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import reference
+from helpers import reference
 from pixelrnn_jax import ops
 
 SIZES = [(1, 1, 1), (1, 5, 2), (5, 1, 2), (3, 4, 2), (5, 3, 1)]

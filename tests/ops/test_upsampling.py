@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import reference
+from helpers import reference
 from pixelrnn_jax import ops
 
 

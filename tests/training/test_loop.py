@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.folders import contents
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import from_json
 from pixelrnn_jax.errors import InputError, Interrupted
@@ -22,10 +23,6 @@ def read_metrics(workdir):
   for line in lines:
     line.pop("train/images_per_second", None)
   return lines
-
-
-def contents(workdir):
-  return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
 
 
 def params_of(workdir):

@@ -1,30 +1,17 @@
 """Likelihoods: that they are probabilities, and their units."""
 
-import itertools
 
 import jax
 import numpy as np
 import pytest
 
 import pixelrnn_jax as prnn
-from parameters import random_variables
+from helpers.distributions import every_image
+from helpers.parameters import random_model
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim
 from pixelrnn_jax.models import head
-
-
-def make(kind, shape, levels, **changes):
-  """A model with random parameters, far from uniform."""
-  model = prnn.build_model(prnn.ModelConfig(
-      kind, shape, levels=levels, hidden=6, layers=2, head_features=9, **changes))
-  return model, random_variables(model, np.random.default_rng(0), 0.5)
-
-
-def every_image(shape, levels):
-  size = int(np.prod(shape))
-  values = itertools.product(range(levels), repeat=size)
-  return np.array(list(values), np.uint8).reshape(-1, *shape)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,7 +19,7 @@ def every_image(shape, levels):
     ((3, 3, 1), 2), ((1, 2, 3), 4), ((2, 3, 1), 3), ((1, 1, 1), 256),
     ((1, 1, 3), 5), ((2, 1, 3), 2)])
 def test_the_probabilities_of_all_images_sum_to_one(kind, shape, levels):
-  model, variables = make(kind, shape, levels, skip=True)
+  model, variables = random_model(kind, shape, levels, skip=True)
   images = every_image(shape, levels)
   log_prob = np.asarray(prnn.log_prob(model, variables, images), np.float64)
   assert abs(np.exp(log_prob).sum() - 1) < 1e-5
@@ -45,7 +32,7 @@ def test_images_side_by_side_have_the_same_likelihoods(x64):
   for shape in [(3, 4, 3), (3, 3, 3), (4, 3, 3)]:
     images = np.random.default_rng(0).integers(0, 4, (6, *shape), np.uint8)
     one, *others = (
-        prnn.log_probs(*make(
+        prnn.log_probs(*random_model(
             "diagonal_bilstm", shape, 4, dtype="float64", images_per_strip=n), images)
         for n in (1, 2, 4, 6, 100))
     for other in others:
@@ -55,7 +42,7 @@ def test_images_side_by_side_have_the_same_likelihoods(x64):
 @pytest.mark.parametrize("levels", [2, 256])
 def test_units_of_a_uniform_model(levels):
   shape = (4, 5, 3)
-  model, variables = make("row_lstm", shape, levels)
+  model, variables = random_model("row_lstm", shape, levels)
   variables = jax.tree.map(np.zeros_like, variables)
   images = np.random.default_rng(0).integers(0, levels, (2, *shape), np.uint8)
   log_probs = prnn.log_probs(model, variables, images)
@@ -73,7 +60,7 @@ def test_bits_per_dim_are_divided_once():
 
 
 def test_log_probs_are_the_logits_of_the_values():
-  model, variables = make("diagonal_bilstm", (3, 4, 3), 7)
+  model, variables = random_model("diagonal_bilstm", (3, 4, 3), 7)
   images = np.random.default_rng(1).integers(0, 7, (2, 3, 4, 3), np.uint8)
   logits = np.asarray(model.apply(variables, images), np.float64)
   log_probs = np.asarray(prnn.log_probs(model, variables, images))
@@ -83,7 +70,7 @@ def test_log_probs_are_the_logits_of_the_values():
 
 
 def test_a_bound_model_has_the_same_likelihoods():
-  model, variables = make("pixel_cnn", (2, 3, 1), 4)
+  model, variables = random_model("pixel_cnn", (2, 3, 1), 4)
   images = np.random.default_rng(1).integers(0, 4, (2, 2, 3, 1), np.uint8)
   np.testing.assert_array_equal(
       prnn.log_probs(model.bind(variables), variables, images),
@@ -91,7 +78,7 @@ def test_a_bound_model_has_the_same_likelihoods():
 
 
 def test_bad_images():
-  model, variables = make("pixel_cnn", (2, 2, 1), 4)
+  model, variables = random_model("pixel_cnn", (2, 2, 1), 4)
   with pytest.raises(prnn.InputError, match="takes 0 to 3"):
     prnn.log_probs(model, variables, np.full((1, 2, 2, 1), 4, np.uint8))
   with pytest.raises(prnn.InputError, match="raw integer values"):
@@ -118,7 +105,7 @@ def test_the_total_and_its_gradient_are_those_of_all_logits(
     kind, changes, chunk, x64, monkeypatch):
   """Chunks of one row, of all rows; against autodiff of the plain likelihood."""
   monkeypatch.setattr(head, "_CHUNK", chunk)
-  model, variables = make(kind, (4, 3, 3), 4, dtype="float64", **changes)
+  model, variables = random_model(kind, (4, 3, 3), 4, dtype="float64", **changes)
   images = np.random.default_rng(0).integers(0, 4, (2, 4, 3, 3), np.uint8)
 
   def total(variables):

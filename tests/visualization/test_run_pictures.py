@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.folders import contents
 from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import to_json
@@ -268,10 +269,6 @@ def test_pixels_of_small_images_and_of_text():
   for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b"):
     with pytest.raises(prnn.InputError, match="as in '0,0;5,12'"):
       run_pictures.parse_pixels(text)
-
-
-def contents(folder):
-  return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("function, arguments, message", [

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import pixelrnn_jax as prnn
-from parameters import random_variables, strengthen_conditions
+from helpers.distributions import chi_square, every_image, index_of
+from helpers.parameters import random_variables, strengthen_conditions
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import likelihood, naive_sampler
-from test_likelihood import every_image
-from test_sampling import chi_square, index_of
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float32"):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.test_causality import HEIGHT, WIDTH, make, values_seen
-from parameters import random_variables
+from helpers.causality import HEIGHT, WIDTH, make, values_seen
+from helpers.parameters import random_variables
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.receptive_field import receptive_field

@@ -17,8 +17,7 @@ from PIL import Image
 import pixelrnn_jax as prnn
 from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
-from pixelrnn_jax.training import train
-from pixelrnn_jax.visualization import live_curve, run_pictures
+from pixelrnn_jax.visualization import run_pictures
 
 PATH = EXPERIMENTS / "pixelrnn_jax.ipynb"
 SMALL = """\
@@ -155,39 +154,3 @@ def check_pictures(cells, workdir):
   seen = np.all(shown["fields"][0][..., :3] == (0x7F, 0xA8, 0xD9), axis=-1)
   counts = [part.sum() for part in np.array_split(seen[:, :, None], 3, axis=1)]
   assert 0 < counts[0] < counts[1] < counts[2]
-
-
-@pytest.mark.parametrize("seconds, times", [(0, 6), (1e9, 3)])
-def test_the_curve_grows(tmp_path, monkeypatch, seconds, times):
-  """Drawn anew at each line, or only at the first one and at validations."""
-  config = prnn.load_config("quickstart:smoke")
-  config.model.kind, config.model.hidden = "pixel_cnn", 2
-  config.data.max_images, config.data.validation_images = 32, 2
-  config.train.steps, config.train.log_every, config.train.eval_every = 4, 1, 2
-  config.train.checkpoint_every, config.train.samples = 4, 0
-  first, updates = [], []
-
-  class Handle:
-
-    def update(self, image):
-      updates.append(image.data)
-
-  def display(image, display_id):
-    assert display_id is True and not first
-    first.append(image.data)
-    return Handle()
-
-  monkeypatch.setattr(live_curve, "display", display)
-  curve = live_curve.LiveCurve(str(tmp_path), seconds)
-  assert not first
-  train(config, str(tmp_path), on_metrics=curve)
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  assert len(lines) == 6  # 4 of training, 2 of validation
-  assert len(first + updates) == times
-  assert len({*first, *updates}) == len(first + updates)  # each one shows more
-  assert updates[-1] == (tmp_path / "samples" / "curves.png").read_bytes()
-
-
-def test_lines_without_a_figure_of_the_whole_are_not_drawn(tmp_path):
-  live_curve.LiveCurve(str(tmp_path))({"step": 1, "train/nats_per_image_7x7": 1.0})
-  assert not list(tmp_path.iterdir())

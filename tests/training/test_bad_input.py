@@ -2,8 +2,9 @@
 
 Each row changes a good config, its data or its work directory, and trains. Training
 must refuse it with that message, in one line, and leave nothing behind. More rows
-are in test_cli.py (flags), test_images.py (files to complete), test_config.py
-(sizes), data/test_tfds_images.py and data/test_downsampled_imagenet.py.
+are in experiments/test_command_line.py (flags), data/test_image_files.py (files to
+complete), configs/test_configs.py (sizes), data/test_tfds_images.py and
+data/test_downsampled_imagenet.py.
 """
 
 import io
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.folders import contents
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import train
@@ -311,15 +313,8 @@ def test_bad_input(name, tmp_path, monkeypatch):
   config.data.validation_images, config.data.max_images = 10, 0
   change, message = ROWS[name]
   change(config, tmp_path)
-  before = contents(tmp_path)
+  before = contents(tmp_path, without="user_cache")
   with pytest.raises(InputError, match=message) as error:
     train(config, str(tmp_path / "run"))
   assert "\n" not in str(error.value)
-  assert contents(tmp_path) == before
-
-
-def contents(folder):
-  """All files but those of the cache that hold nothing of bad images."""
-  return {
-      path: path.read_bytes() for path in folder.rglob("*")
-      if path.is_file() and "user_cache" not in path.parts}
+  assert contents(tmp_path, without="user_cache") == before

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import pixelrnn_jax as prnn
-from parameters import random_variables
+from helpers.distributions import chi_square, every_image, index_of
+from helpers.parameters import random_model, random_variables
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.inference import naive_sampler
 from pixelrnn_jax.inference.sampling import value_logits
-from test_likelihood import every_image, make
 
 CASES = [
     # shape, levels, residual, skip, kernel
@@ -66,7 +66,7 @@ def test_the_same_samples_as_the_plain_sampler(kind, shape, levels):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_do_not_depend_on_the_batch(kind):
-  model, variables = make(kind, (3, 4, 1), 4)
+  model, variables = random_model(kind, (3, 4, 1), 4)
   key = jax.random.key(0)
   samples = prnn.sample(model, variables, key, num=7)
   assert samples.dtype == np.uint8 and samples.shape == (7, 3, 4, 1)
@@ -77,30 +77,10 @@ def test_samples_do_not_depend_on_the_batch(kind):
   assert (prnn.sample(model, variables, jax.random.key(1), num=7) != samples).any()
 
 
-def chi_square(counts, probabilities):
-  """Standard deviations by which Pearson's statistic exceeds its mean."""
-  expected = counts.sum() * probabilities
-  # Rare outcomes are pooled, so that the statistic is close to normal.
-  common = expected >= 10
-  pool = lambda x: np.append(x[common], x[~common].sum())  # noqa: E731
-  counts, expected = pool(counts), pool(expected)
-  keep = expected > 0
-  counts, expected = counts[keep], expected[keep]
-  degrees = len(counts) - 1
-  statistic = ((counts - expected) ** 2 / expected).sum()
-  return (statistic - degrees) / np.sqrt(2 * degrees)
-
-
-def index_of(images, levels):
-  """The position of each image in `every_image`."""
-  flat = images.reshape(len(images), -1).astype(np.int64)
-  return flat @ (levels ** np.arange(flat.shape[1])[::-1])
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape, levels", [((2, 3, 1), 2), ((1, 2, 3), 2)])
 def test_samples_follow_the_exact_probabilities(kind, shape, levels):
-  model, variables = make(kind, shape, levels)
+  model, variables = random_model(kind, shape, levels)
   images = every_image(shape, levels)
   probabilities = np.exp(np.float64(prnn.log_prob(model, variables, images)))
   samples = prnn.sample(
@@ -114,7 +94,7 @@ def test_samples_follow_the_exact_probabilities(kind, shape, levels):
 @pytest.mark.parametrize("kind", KINDS)
 def test_temperature_and_completion_follow_their_distributions(kind):
   shape, levels, temperature = (2, 2, 1), 3, 0.5
-  model, variables = make(kind, shape, levels)
+  model, variables = random_model(kind, shape, levels)
   images = every_image(shape, levels)
   logits = np.float64(model.apply(variables, images)) / temperature
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -153,7 +133,7 @@ def test_temperature_and_completion_follow_their_distributions(kind):
     (dict(batch_size=0), "at least 1"),
 ])
 def test_bad_arguments_of_complete(changes, message):
-  model, variables = make("pixel_cnn", (3, 4, 1), 4)
+  model, variables = random_model("pixel_cnn", (3, 4, 1), 4)
   arguments = dict(
       images=np.zeros((2, 3, 4, 1), np.uint8), known=np.zeros((3, 4), bool),
       key=jax.random.key(0))
@@ -162,14 +142,14 @@ def test_bad_arguments_of_complete(changes, message):
 
 
 def test_an_old_key_gives_the_samples_of_the_new_one():
-  model, variables = make("pixel_cnn", (3, 4, 1), 4)
+  model, variables = random_model("pixel_cnn", (3, 4, 1), 4)
   new = prnn.sample(model, variables, jax.random.key(5), num=3)
   old = prnn.sample(model, variables, jax.random.PRNGKey(5), num=3)
   np.testing.assert_array_equal(new, old)
 
 
 def test_the_least_temperature_takes_the_most_probable_values():
-  model, variables = make("row_lstm", (2, 2, 1), 3)
+  model, variables = random_model("row_lstm", (2, 2, 1), 3)
   images = prnn.sample(
       model, variables, jax.random.key(0), num=8, temperature=1.2e-38)
   best = model.apply(variables, images).argmax(axis=-1)
@@ -179,7 +159,7 @@ def test_the_least_temperature_takes_the_most_probable_values():
 @pytest.mark.parametrize("num, batch_size, drawn", [
     (7, 2, [4, 3]), (7, 256, [7]), (9, 1, [2, 2, 2, 2, 1])])  # two devices
 def test_progress_counts_the_images_of_each_batch(num, batch_size, drawn):
-  model, variables = make("pixel_cnn", (1, 2, 1), 4)
+  model, variables = random_model("pixel_cnn", (1, 2, 1), 4)
   calls = []
   prnn.sample(
       model, variables, jax.random.key(0), num, batch_size=batch_size,
@@ -189,6 +169,6 @@ def test_progress_counts_the_images_of_each_batch(num, batch_size, drawn):
 
 @pytest.mark.parametrize("num", [0, -3, 2.5, "3"])
 def test_no_samples(num):
-  model, variables = make("pixel_cnn", (3, 4, 1), 4)
+  model, variables = random_model("pixel_cnn", (3, 4, 1), 4)
   with pytest.raises(prnn.InputError, match="1 or more"):
     prnn.sample(model, variables, jax.random.key(0), num=num)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -11,18 +9,12 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from helpers.programs import EXPERIMENTS, ROOT
+from helpers.programs import ROOT, run_program
 from pixelrnn_jax import data
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import evaluate_run
 from pixelrnn_jax.visualization import run_pictures
-
-
-def run_program(folder, program, *arguments):
-  return subprocess.run(
-      [sys.executable, str(EXPERIMENTS / program), *arguments], cwd=folder,
-      capture_output=True, text=True)
 
 
 def test_two_lines_give_a_trained_model():
@@ -51,7 +43,7 @@ def test_readme_has_the_figure_of_the_evaluation():
 
 @pytest.mark.slow
 def test_evaluate_prints_the_figure_of_readme(tmp_path):
-  result = run_program(tmp_path, "evaluate.py")
+  result = run_program("evaluate.py", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   printed = re.search(r"test: (\S+ \+/- \S+) nats/image", result.stdout)[1]
   row, = re.findall(r"^\| `mnist`.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
@@ -60,7 +52,7 @@ def test_evaluate_prints_the_figure_of_readme(tmp_path):
 
 
 def test_digits_and_completions_at_once(tmp_path):
-  result = run_program(tmp_path, "sample.py", "--num=4")
+  result = run_program("sample.py", "--num=4", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   paths = result.stdout.split()
   assert [re.sub(r"\d{8}", "STEP", path) for path in paths] == [
@@ -79,10 +71,10 @@ def test_digits_and_completions_at_once(tmp_path):
 def test_a_file_holds_the_run(finished_run, tmp_path, monkeypatch):
   output = tmp_path / "new" / "tiny.npz"
   arguments = f"--workdir={finished_run}", f"--output={output}"
-  result = run_program(tmp_path, "package_model.py", *arguments)
+  result = run_program("package_model.py", *arguments, cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   content = output.read_bytes()
-  run_program(tmp_path, "package_model.py", *arguments)
+  run_program("package_model.py", *arguments, cwd=tmp_path)
   assert output.read_bytes() == content
 
   monkeypatch.setattr(pretrained, "_FOLDER", output.parent)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from helpers.programs import EXPERIMENTS, PATHS
+from helpers.programs import EXPERIMENTS, PATHS, run_program
 from pixelrnn_jax import configs
 from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.runs import layout
@@ -23,12 +23,6 @@ TINY = [
 ]
 
 
-def run_program(*arguments):
-  return subprocess.run(
-      [sys.executable, str(EXPERIMENTS / "ablate.py"), *arguments],
-      capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """Three runs on binary digits, from the command line."""
@@ -36,7 +30,7 @@ def finished(tmp_path_factory):
   arguments = [
       "--configs=pixel_cnn_mnist:smoke", "--vary=model.layers=1,2,3",
       f"--workdir={workdir}", *(f"--set={text}" for text in TINY)]
-  result = run_program(*arguments)
+  result = run_program("ablate.py", *arguments)
   assert result.returncode == 0, result.stderr
   return workdir, arguments, result.stdout
 
@@ -93,7 +87,7 @@ def test_the_same_command_trains_what_is_missing_only(finished):
   assert (workdir / "results.md").read_text() == table
   (workdir / "results.md").unlink()
   evaluation.unlink()  # as if it had been killed
-  result = run_program(*arguments)
+  result = run_program("ablate.py", *arguments)
   assert result.returncode == 0, result.stderr
   assert [(workdir / name / layout.METRICS).read_bytes() for name in names] == before
   assert json.loads(evaluation.read_text()) == expected
@@ -188,7 +182,7 @@ def test_a_table_in_small():
 def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   workdir, arguments, _ = finished
   before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-  result = run_program(*arguments, "--set=optimizer.learning_rate=0.5")
+  result = run_program("ablate.py", *arguments, "--set=optimizer.learning_rate=0.5")
   assert result.returncode == 1 and "belongs to another config" in result.stderr
   assert {path: path.read_bytes() for path in before} == before
 
@@ -201,7 +195,7 @@ def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
   with pytest.raises(prnn.InputError, match="nowhere"):
     ablation.ablate([*variants, other], str(tmp_path / "new"))
   assert not list(tmp_path.iterdir())
-  result = run_program("--configs=quickstart", "--table=depth")
+  result = run_program("ablate.py", "--configs=quickstart", "--table=depth")
   assert result.returncode == 1 and "Give one of --table" in result.stderr
 
 

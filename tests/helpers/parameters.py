@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import pixelrnn_jax as prnn
+
 
 def random_variables(model, rng, noise):
   """Every parameter random, biases and initial states too, which start at zero.
@@ -31,3 +33,10 @@ def strengthen_conditions(variables, factor):
     return factor * x if "condition" in name or "up'" in name else x
 
   return jax.tree_util.tree_map_with_path(strengthen, variables)
+
+
+def random_model(kind, shape, levels, **changes):
+  """A model with random parameters, far from uniform."""
+  model = prnn.build_model(prnn.ModelConfig(
+      kind, shape, levels=levels, hidden=6, layers=2, head_features=9, **changes))
+  return model, random_variables(model, np.random.default_rng(0), 0.5)
