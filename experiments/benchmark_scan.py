@@ -9,7 +9,7 @@ Any field of the config can be changed: image size, batch, h, layers, dtype,
 unroll. On a CPU each core is a device; JAX_NUM_CPU_DEVICES=1 takes it as one. `of
 peak` is the fraction of the largest matrix product's FLOP/s, `floor` the time that
 the necessary work would take at the machine's rates, both measured in the same run;
-what is counted is said in pixelrnn_jax/benchmark.py.
+what is counted is said in pixelrnn_jax/studies/training_speed.py.
 """
 
 import dataclasses

@@ -7,8 +7,8 @@ the order of the SHA-256 of their names (paths relative to the folder, with /); 
 last tenth, rounded down but at least one, is the test part. So the parts do not
 depend on the machine, and a new file moves few others. Files and folders whose
 names begin with a dot, links to folders, and files that do not end in .png, .jpg or
-.jpeg, are not looked at. What becomes of a file's pixels is in `images.decode` and
-`images.crop_and_resize`.
+.jpeg, are not looked at. What becomes of a file's pixels is in `image_files.decode` and
+`image_files.crop_and_resize`.
 
 An `.npz`. Arrays `train` and `test` and, if it is there, `validation`; or one array
 `images`, divided as a folder is, with the index as name. They are uint8

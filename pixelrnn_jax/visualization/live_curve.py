@@ -15,7 +15,7 @@ from pixelrnn_jax.visualization import run_pictures
 class LiveCurve:
   """Shows the learning curve of a run below the cell, and keeps it up to date.
 
-  It is `pictures.draw_curves` of the whole run, so one that is resumed shows the
+  It is `run_pictures.draw_curves` of the whole run, so one that is resumed shows the
   steps from before, too. A model whose scales are trained one by one has figures of
   the whole only where it is validated.
   """
@@ -39,7 +39,7 @@ class LiveCurve:
       line: that was written to the run's `metrics.jsonl`.
 
     Raises:
-      InputError: as `pictures.draw_curves`.
+      InputError: as `run_pictures.draw_curves`.
     """
     validated = "validation/nats_per_image" in line
     waited = time.monotonic() - self._drawn >= self._seconds

@@ -94,8 +94,8 @@ def test_no_figures_of_the_last_step(copy_run, tmp_path):
   for text in ("", json.dumps({**record, "step": 3}), "[]", "{"):
     path.write_text(text)
     result = run_program(
-        tmp_path, "package_model.py", f"--workdir={workdir}",
-        f"--output={tmp_path / 'a.npz'}")
+        "package_model.py", f"--workdir={workdir}", f"--output={tmp_path / 'a.npz'}",
+        cwd=tmp_path)
     assert result.returncode == 1
     assert re.fullmatch(r"error: .*experiments/evaluate.py.*\n", result.stderr)
     assert not (tmp_path / "a.npz").exists()
