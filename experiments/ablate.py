@@ -18,8 +18,9 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from pixelrnn_jax import ablation, cli
+import command_line
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.training import parallel
 
 _TABLE = flags.DEFINE_enum(
@@ -42,7 +43,7 @@ def main() -> None:
   if _CONFIGS.value is not None:
     if _SMOKE.value:
       raise InputError("--smoke is for --table: name the configs as NAME:smoke.")
-    configs, workdir = _CONFIGS.value, cli.required("workdir", _WORKDIR.value)
+    configs, workdir = _CONFIGS.value, command_line.required("workdir", _WORKDIR.value)
   else:
     form = ":smoke" if _SMOKE.value else ""
     configs = [f"{name}{form}" for name in ablation.TABLES[_TABLE.value]]
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, distributed=True)
+  command_line.run(main, distributed=True)

@@ -15,8 +15,10 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from pixelrnn_jax import cli, sampling_benchmark
-from pixelrnn_jax.config import KINDS, load_config
+import command_line
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import KINDS
+from pixelrnn_jax.studies import sampling_speed
 
 _SIZES = flags.DEFINE_list(
     "sizes", ["mnist", "cifar10"], "Sizes: mnist, cifar10, imagenet32, imagenet64.")
@@ -36,10 +38,10 @@ def main() -> None:
       name: load_config(name).model
       for name in (f"{kind}_{size}" for size in _SIZES.value for kind in _KINDS.value)
   }
-  print(f"{sampling_benchmark.describe_machine()}; batch {_BATCH.value}")
+  print(f"{sampling_speed.describe_machine()}; batch {_BATCH.value}")
   rows = []
   for name, config in configs.items():
-    result = sampling_benchmark.compare_samplers(config, _BATCH.value, _CALLS.value)
+    result = sampling_speed.compare_samplers(config, _BATCH.value, _CALLS.value)
     rows.append([
         name, f"{result.cached.seconds:.3f}", f"{result.cached.compile_seconds:.1f}",
         f"{result.plain_pass.seconds:.4f}",
@@ -47,11 +49,11 @@ def main() -> None:
         f"{result.plain_seconds:.1f}", f"{result.ratio:.0f}",
     ])
     print(f"{name}: {result.ratio:.0f} times faster", flush=True)
-  print(sampling_benchmark.format_table(HEADER, rows))
+  print(sampling_speed.format_table(HEADER, rows))
   print(
       f"Medians of {_CALLS.value}. The plain sampler's time is extrapolated: one"
       " pass times the number of passes, H W C. Compile times are not in the ratio.")
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

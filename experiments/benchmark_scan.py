@@ -9,7 +9,7 @@ Any field of the config can be changed: image size, batch, h, layers, dtype,
 unroll. On a CPU each core is a device; JAX_NUM_CPU_DEVICES=1 takes it as one. `of
 peak` is the fraction of the largest matrix product's FLOP/s, `floor` the time that
 the necessary work would take at the machine's rates, both measured in the same run;
-what is counted is said in pixelrnn_jax/benchmark.py.
+what is counted is said in pixelrnn_jax/studies/training_speed.py.
 """
 
 if __name__ == "__main__":
@@ -25,10 +25,12 @@ import os
 import jax
 from absl import flags
 
-from pixelrnn_jax import benchmark, cli, data
-from pixelrnn_jax.config import Config
+import command_line
+from pixelrnn_jax import data
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
+from pixelrnn_jax.studies import training_speed
 from pixelrnn_jax.training import parallel
 
 _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
@@ -52,7 +54,7 @@ def main(config: Config) -> None:
         " --config.model.image_shape.")
   parallel.use_cores(config)
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
-  rates = benchmark.measure_rates(model.dtype, repeats)
+  rates = training_speed.measure_rates(model.dtype, repeats)
   machine = (
       f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
       f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
@@ -66,10 +68,10 @@ def main(config: Config) -> None:
         f" {rates.bytes / 1e9:.1f} GB/s, tanh {rates.tanh / 1e9:.2f} G/s\n")
   measured = []
   if "scan" in _PARTS.value:
-    measured += benchmark.scan_measurements(
+    measured += training_speed.scan_measurements(
         model, batch, _IMPLEMENTATIONS.value, repeats)
   if "step" in _PARTS.value:
-    measured += benchmark.step_measurements(config, repeats)
+    measured += training_speed.step_measurements(config, repeats)
   print(f"{'':42}{'compile s':>10}{'ms':>10}{'min':>9}{'max':>9}"
         f"{'images/s':>10}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>8}{'floor ms':>10}"
         f"{'MiB':>8}")
@@ -86,7 +88,7 @@ def main(config: Config) -> None:
   if "data" in _PARTS.value:
     source = data.load_source(config, "train")
     iterator = data.train_iterator(config, source)
-    pipeline = benchmark.pipeline_images_per_second(config, iterator)
+    pipeline = training_speed.pipeline_images_per_second(config, iterator)
     iterator.close()
     print(f"\ndata pipeline alone: {pipeline:,.0f} images/s ({source.description},"
           f" {config.data.workers} workers)")
@@ -94,12 +96,12 @@ def main(config: Config) -> None:
       ratio = pipeline * measured[-1].seconds / batch
       print(f"that is {ratio:,.1f} times what the training step takes")
   if _PLOT.value:
-    from pixelrnn_jax import plots  # Matplotlib takes a second to import
-    figure = plots.times_figure(
+    from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
+    figure = figures.times_figure(
         [m.name for m in measured], [m.seconds for m in measured],
         [m.spread for m in measured], [rates.floor(m.work) for m in measured],
         f"{what}\n{machine}")
-    plots.save_figure(figure, _PLOT.value)
+    figures.save_figure(figure, _PLOT.value)
   if _JSON.value:
     with open(_JSON.value, "w", encoding="utf-8") as file:
       json.dump({
@@ -111,4 +113,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True)
+  command_line.run(main, config=True)

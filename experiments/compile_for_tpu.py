@@ -15,14 +15,16 @@ import jax.numpy as jnp
 from absl import flags
 from jax.experimental import topologies
 
-from pixelrnn_jax import benchmark, cli
-from pixelrnn_jax.config import Config, load_config
+import command_line
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.sampling import make_completer
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.sampling import make_completer
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.studies import training_speed
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.optimizer import make_optimizer
-from pixelrnn_jax.training.state import init_state
 
 _CONFIGS = flags.DEFINE_list(
     "configs", ["row_lstm_imagenet32", "row_lstm_imagenet64",
@@ -121,7 +123,7 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
       print(f"{line}  {reason}", flush=True)
       problems.append(f"{name} {what}, {dtype}, {len(chips)} chips: not compiled")
       continue
-    used = benchmark.memory(compiled)
+    used = training_speed.memory(compiled)
     print(f"{line}{time.perf_counter() - start:11.1f}{used / _GIB:12.2f}", flush=True)
     if used > _V5E_BYTES:
       problems.append(f"{name} {what}, {dtype}, {len(chips)} chips: does not fit")
@@ -129,4 +131,4 @@ def _compile(config: Config, chips: list[jax.Device]) -> list[str]:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

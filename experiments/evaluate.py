@@ -17,9 +17,9 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
+from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.training import evaluate_run, parallel
-from pixelrnn_jax.training.restore import find_config
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "mnist", "The work directory of the run, or the name of a model in the"
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, distributed=True)
+  command_line.run(main, distributed=True)

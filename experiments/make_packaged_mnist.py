@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
 from pixelrnn_jax.data import binarize
 from pixelrnn_jax.errors import InputError
 
@@ -122,12 +122,12 @@ def make(source: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def main() -> None:
-  source = pathlib.Path(cli.required("source", SOURCE.value))
-  output = pathlib.Path(cli.required("output", OUTPUT.value))
+  source = pathlib.Path(command_line.required("source", SOURCE.value))
+  output = pathlib.Path(command_line.required("output", OUTPUT.value))
   make(source, output)
   digest = hashlib.sha256(output.read_bytes()).hexdigest()
   print(f"{output}: {output.stat().st_size} bytes, SHA-256 {digest}")
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

@@ -1,4 +1,4 @@
-"""Puts a trained model into one file, as `pixelrnn_jax/trained/mnist.npz` is one.
+"""Puts a trained model into one file, as `pixelrnn_jax/runs/trained/mnist.npz` is one.
 
     python experiments/package_model.py --workdir=runs/NAME --output=FILE.npz
 
@@ -10,24 +10,25 @@ import os
 import jax
 from absl import flags
 
-from pixelrnn_jax import cli
+import command_line
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import files, packaged
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training.evaluation import read_evaluation
-from pixelrnn_jax.training.restore import load_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
 
 def main() -> None:
-  workdir = cli.required("workdir", _WORKDIR.value)
-  output = cli.required("output", _OUTPUT.value)
+  workdir = command_line.required("workdir", _WORKDIR.value)
+  output = command_line.required("output", _OUTPUT.value)
   run = load_run(workdir)
   evaluation = read_evaluation(workdir, run.step)
   if evaluation is None:
     raise InputError(
-        f"{os.path.join(workdir, files.EVALUATION)} holds no figures of the test split"
+        f"{os.path.join(workdir, layout.EVALUATION)} holds no figures of the test split"
         f" at step {run.step}. Run experiments/evaluate.py --workdir={workdir} first."
     )
   if os.path.isdir(output):
@@ -36,9 +37,9 @@ def main() -> None:
     raise InputError(
         f"--output={output}: {part!r} is not a directory that can be written to.")
   os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-  packaged.write(output, run.config, jax.device_get(run.params), evaluation)
+  pretrained.write(output, run.config, jax.device_get(run.params), evaluation)
   print(f"{output}: {os.path.getsize(output):,} bytes")
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

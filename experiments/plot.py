@@ -12,9 +12,10 @@ just one, the current directory. Conditional distributions: sample.py --conditio
 
 from absl import flags
 
-from pixelrnn_jax import cli, pictures
-from pixelrnn_jax.config import Config
+import command_line
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.visualization import run_pictures
 
 _WHAT = flags.DEFINE_enum(
     "what", None, ["receptive_field", "nll", "curves"],
@@ -56,7 +57,7 @@ _TAKEN_BY = {
 
 
 def main(config: Config | None) -> None:
-  what = cli.required("what", _WHAT.value)
+  what = command_line.required("what", _WHAT.value)
   for name, takers in _TAKEN_BY.items():
     given = config is not None if name == "config" else flags.FLAGS[name].present
     if given and what not in takers:
@@ -66,20 +67,20 @@ def main(config: Config | None) -> None:
     raise InputError("--images and --split: give one of them.")
   workdirs = _WORKDIR.value
   if what == "curves":
-    print(pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
+    print(run_pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
     return
   if len(workdirs) > 1:
     raise InputError(f"--what={what} is of one run: give one --workdir.")
   workdir = workdirs[0] if workdirs else None
   if what == "nll":
-    path = pictures.draw_nll(
-        cli.required("workdir", workdir), _NUM.value, _SPLIT.value, _IMAGES.value,
-        _CHECKPOINT.value, _OUTPUT.value)
+    path = run_pictures.draw_nll(
+        command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
+        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value)
   else:
-    pixels = None if _PIXEL.value is None else pictures.parse_pixels(_PIXEL.value)
+    pixels = None if _PIXEL.value is None else run_pictures.parse_pixels(_PIXEL.value)
     if pixels is not None and len(pixels) > 1:
       raise InputError(f"--pixel={_PIXEL.value}: give one, as in '5,12'.")
-    path = pictures.draw_receptive_field(
+    path = run_pictures.draw_receptive_field(
         config, workdir, pixels and pixels[0],
         8 if _NUM.value is None else _NUM.value, _SEED.value, _CHECKPOINT.value,
         _OUTPUT.value)
@@ -87,4 +88,4 @@ def main(config: Config | None) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True, optional=True)
+  command_line.run(main, config=True, optional=True)

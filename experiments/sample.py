@@ -17,8 +17,9 @@ to; with no kind of picture either, both samples and completions.
 
 from absl import flags
 
-from pixelrnn_jax import cli, pictures
+import command_line
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.visualization import run_pictures
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "mnist", "The work directory of the run, or the name of a model in the"
@@ -84,24 +85,24 @@ def main() -> None:
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
   images = dict(num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value)
   if _COMPLETE.value:
-    path = pictures.draw_completions(
+    path = run_pictures.draw_completions(
         workdir, completions=_COMPLETIONS.value, known_rows=_KNOWN_ROWS.value,
         **images, **drawing, **common)
   elif _GROW.value:
-    path = pictures.draw_grown(
+    path = run_pictures.draw_grown(
         workdir, grown=_COMPLETIONS.value, **images, **drawing, **common)
   elif _CONDITIONALS.value:
     text = _PIXELS.value
-    pixels = None if text is None else pictures.parse_pixels(text)
-    path = pictures.draw_conditionals(workdir, pixels=pixels, **images, **common)
+    pixels = None if text is None else run_pictures.parse_pixels(text)
+    path = run_pictures.draw_conditionals(workdir, pixels=pixels, **images, **common)
   else:
     num = 64 if _NUM.value is None else _NUM.value
-    path = pictures.draw_samples(workdir, num, **drawing, **common)
+    path = run_pictures.draw_samples(workdir, num, **drawing, **common)
     if not flags.FLAGS["workdir"].present and _OUTPUT.value is None:
       print(path)
-      path = pictures.draw_completions(workdir, **drawing, **common)
+      path = run_pictures.draw_completions(workdir, **drawing, **common)
   print(path)
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  command_line.run(main)

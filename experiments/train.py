@@ -18,8 +18,8 @@ if __name__ == "__main__":
 
 from absl import flags
 
-from pixelrnn_jax import cli
-from pixelrnn_jax.config import Config
+import command_line
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.training import parallel, train
 
 _WORKDIR = flags.DEFINE_string(
@@ -32,4 +32,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-  cli.run(main, config=True, distributed=True)
+  command_line.run(main, config=True, distributed=True)

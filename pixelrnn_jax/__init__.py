@@ -9,19 +9,19 @@
     prnn.sample(model, variables, key, num=16)
 """
 
-from pixelrnn_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    load_config,
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import (
+  Config,
+  DataConfig,
+  ModelConfig,
+  OptimizerConfig,
+  TrainConfig,
 )
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.likelihood import bits_per_dim, log_prob, log_probs
+from pixelrnn_jax.inference.likelihood import bits_per_dim, log_prob, log_probs
+from pixelrnn_jax.inference.sampling import complete, sample
 from pixelrnn_jax.models import build_model
-from pixelrnn_jax.sampling import complete, sample
-from pixelrnn_jax.training import restore
+from pixelrnn_jax.runs.restore import restore
 
 __all__ = [
     "Config",

@@ -5,8 +5,10 @@ What one test or its subprocess has compiled, the next one reads from a cache.
 
 import atexit
 import os
+import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of a test's time is compilation: half of it goes without LLVM's
@@ -23,6 +25,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from helpers.tiny_run import make_tiny_config  # noqa: E402
+from pixelrnn_jax.configs.schema import Config  # noqa: E402
+from pixelrnn_jax.training import train  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -43,3 +49,23 @@ def x64():
   """Float64 for one test: exact zeros and tight tolerances."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture
+def tiny_config() -> Config:
+  return make_tiny_config()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> pathlib.Path:
+  """The work directory of a whole run on two devices; not to be changed."""
+  assert jax.local_device_count() == 2
+  workdir = tmp_path_factory.mktemp("runs") / "tiny"
+  train(make_tiny_config(), str(workdir))
+  return workdir
+
+
+@pytest.fixture
+def copy_run(finished_run, tmp_path) -> Callable[[], pathlib.Path]:
+  """Makes a copy of the finished run that may be changed."""
+  return lambda: pathlib.Path(shutil.copytree(finished_run, tmp_path / "copy"))

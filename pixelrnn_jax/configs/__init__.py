@@ -3,14 +3,19 @@
 `mnist.py`, `cifar10.py` and `imagenet.py` hold the paper's experiments and their
 figures, `multi_scale.py` those of several scales, `quickstart.py` the five-minute
 one. `CONFIGS` maps every name that
-`--config` takes to its function.
+`--config` takes to its function, and `load_config` calls it; `NAME:smoke`
+is the same pipeline shrunk to a minute of work on data in the package. `schema.py`
+has the dataclasses of which a configuration is made.
 """
 
+import difflib
 import inspect
 
 from pixelrnn_jax.configs import cifar10, imagenet, mnist, multi_scale, quickstart
 from pixelrnn_jax.configs.rmsprop import rmsprop
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.configs.smoke import smoke
+from pixelrnn_jax.errors import InputError
 
 CONFIGS = {
     name: function
@@ -22,4 +27,36 @@ CONFIGS = {
 # NAME:VARIANT is the config of that name, changed by the function.
 VARIANTS = {"smoke": smoke, "rmsprop": rmsprop}
 
-__all__ = ["CONFIGS", "VARIANTS"]
+__all__ = ["CONFIGS", "VARIANTS", "load_config"]
+
+
+def load_config(name: str) -> Config:
+  """Returns the configuration of that name, checked.
+
+  Args:
+    name: a function's name in `pixelrnn_jax/configs/`, `NAME:smoke` or
+      `NAME:rmsprop`.
+
+  Raises:
+    InputError: there is no such name.
+  """
+  base, *variants = name.split(":")
+  if base not in CONFIGS:
+    near = difflib.get_close_matches(base, CONFIGS, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise InputError(
+        f"There is no config named {base!r}.{hint} The names are: "
+        + ", ".join(CONFIGS) + "."
+    )
+  for variant in variants:
+    if variant not in VARIANTS:
+      raise InputError(
+          f"Config {name!r}: there is no variant {variant!r}; use "
+          + " or ".join(f"{base}:{known}" for known in VARIANTS) + "."
+      )
+  config = CONFIGS[base]()
+  config.name = base
+  for variant in variants:
+    config = VARIANTS[variant](config)
+  config.validate()
+  return config

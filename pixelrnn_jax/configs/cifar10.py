@@ -27,7 +27,7 @@ table does not say whether it used skip connections: its 12-layer figure is that
 of residual and skip together, so the depth configs use both.
 """
 
-from pixelrnn_jax.config import (
+from pixelrnn_jax.configs.schema import (
   Config,
   DataConfig,
   ModelConfig,

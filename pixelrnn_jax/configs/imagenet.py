@@ -21,7 +21,7 @@ configs are its CIFAR-10 models with the ImageNet batch size. The learning rates
 and the lengths of training are ours and not tuned.
 """
 
-from pixelrnn_jax.config import (
+from pixelrnn_jax.configs.schema import (
   Config,
   DataConfig,
   ModelConfig,

@@ -19,7 +19,7 @@ Departures: the paper names neither the learning rate nor RMSProp's constants.
 1e-3 with a cosine decay and clipping at a global norm of 1 are ours.
 """
 
-from pixelrnn_jax.config import (
+from pixelrnn_jax.configs.schema import (
   Config,
   DataConfig,
   ModelConfig,

@@ -14,14 +14,14 @@ the sizes of the small network (ours: those of the large one) and all of trainin
 
 import dataclasses
 
-from pixelrnn_jax.config import (
+from pixelrnn_jax.configs.imagenet import row_lstm_imagenet64
+from pixelrnn_jax.configs.schema import (
   Config,
   DataConfig,
   ModelConfig,
   OptimizerConfig,
   TrainConfig,
 )
-from pixelrnn_jax.configs.imagenet import row_lstm_imagenet64
 
 
 def multi_scale_mnist() -> Config:

@@ -1,6 +1,6 @@
 """The first five minutes: real digits on a laptop."""
 
-from pixelrnn_jax.config import (
+from pixelrnn_jax.configs.schema import (
   Config,
   DataConfig,
   ModelConfig,

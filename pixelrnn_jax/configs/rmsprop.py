@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pixelrnn_jax.config import Config, OptimizerConfig
+from pixelrnn_jax.configs.schema import Config, OptimizerConfig
 
 
 def rmsprop(config: Config) -> Config:

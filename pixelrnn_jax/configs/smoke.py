@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pixelrnn_jax.config import Config, DataConfig
+from pixelrnn_jax.configs.schema import Config, DataConfig
 
 
 def smoke(config: Config) -> Config:

@@ -7,8 +7,8 @@ the order of the SHA-256 of their names (paths relative to the folder, with /); 
 last tenth, rounded down but at least one, is the test part. So the parts do not
 depend on the machine, and a new file moves few others. Files and folders whose
 names begin with a dot, links to folders, and files that do not end in .png, .jpg or
-.jpeg, are not looked at. What becomes of a file's pixels is in `images.decode` and
-`images.crop_and_resize`.
+.jpeg, are not looked at. What becomes of a file's pixels is in `image_files.decode` and
+`image_files.crop_and_resize`.
 
 An `.npz`. Arrays `train` and `test` and, if it is there, `validation`; or one array
 `images`, divided as a folder is, with the index as name. They are uint8
@@ -35,9 +35,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from pixelrnn_jax import locks
+from pixelrnn_jax import files
+from pixelrnn_jax.data.image_files import crop_and_resize, decode
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import crop_and_resize, decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = ("train", "validation", "test")
@@ -379,7 +379,7 @@ def _cached(reader: _Folder | _Npz, cache: str) -> tuple[Pixels, dict[str, Any]]
   try:
     if not (about := _about(directory, pixels, size)):
       os.makedirs(cache, exist_ok=True)
-      with locks.hold(os.path.join(cache, "lock"), wait=True):
+      with files.hold_lock(os.path.join(cache, "lock"), wait=True):
         if not (about := _about(directory, pixels, size)):
           about = _write(reader, cache, directory, sizes, size)
     return pixels, about

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from pixelrnn_jax.config import Config
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.data import binarize
 from pixelrnn_jax.data.sources import ImageSource
 from pixelrnn_jax.errors import InputError

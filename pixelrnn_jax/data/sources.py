@@ -26,8 +26,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pixelrnn_jax.config import Config
-from pixelrnn_jax.data import binarize, own_images, packaged, tfds_images
+from pixelrnn_jax.configs.schema import Config
+from pixelrnn_jax.data import binarize, own_images, packaged_mnist, tfds_images
 from pixelrnn_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -106,9 +106,9 @@ def _open_dataset(config: Config):
   """The data set: its `title`, `split_names` and `sizes` by part, and `open`."""
   source = config.data.source
   if source == "packaged_mnist":
-    return packaged.PackagedMnist()
+    return packaged_mnist.PackagedMnist()
   if source == "coloured_mnist":
-    return packaged.ColouredMnist(config.model.image_shape)
+    return packaged_mnist.ColouredMnist(config.model.image_shape)
   if source.startswith("folder:"):
     return own_images.OwnImages(
         source.removeprefix("folder:"), config.data.data_dir,

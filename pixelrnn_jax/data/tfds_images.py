@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelrnn_jax import locks
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
@@ -152,7 +152,7 @@ def _prepared_builder(name: str, data_dir: str) -> Any:
     root = str(builder.data_dir_root)
     os.makedirs(root, exist_ok=True)
     # Another process may be at it, and will have done it.
-    with locks.hold(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
+    with files.hold_lock(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
       if not builder.is_prepared():
         builder.download_and_prepare(file_format="array_record")
   except InputError:

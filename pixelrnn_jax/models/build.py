@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models.multi_scale import MultiScalePixelRNN
 from pixelrnn_jax.models.pixel_rnn import PixelRNN

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.parameters import Params
 

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.parameters import Init, conditioning, masked_layer
 

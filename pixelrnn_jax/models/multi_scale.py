@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models.pixel_rnn import PixelRNN, check_images
 

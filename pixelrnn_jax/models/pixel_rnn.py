@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import groups
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer

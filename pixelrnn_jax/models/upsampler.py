@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.config import ModelConfig
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models.parameters import Init, Params, masked_layer, upsampling
 
 

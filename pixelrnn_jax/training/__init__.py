@@ -1,7 +1,6 @@
-"""Training: state, step, devices, checkpoints, metrics, the loop."""
+"""Training: the step, devices, evaluation, the loop."""
 
 from pixelrnn_jax.training.evaluation import Evaluation, evaluate_run
 from pixelrnn_jax.training.loop import train
-from pixelrnn_jax.training.restore import restore
 
-__all__ = ["Evaluation", "evaluate_run", "restore", "train"]
+__all__ = ["Evaluation", "evaluate_run", "train"]

@@ -11,12 +11,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from pixelrnn_jax import data
-from pixelrnn_jax.config import Config, ModelConfig
+from pixelrnn_jax import data, files
+from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError
-from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
-from pixelrnn_jax.training import files, packaged, parallel
-from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.inference.likelihood import (
+  bound_note,
+  nats_to_bits_per_dim,
+  scale_name,
+)
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.progress import progress_interval
+from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.training import parallel
 
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("pixelrnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
@@ -155,11 +161,6 @@ def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation
   )
 
 
-def progress_interval() -> float:
-  """Seconds between updates of a progress bar: few where a file takes them."""
-  return 0.5 if os.isatty(2) else 30.0
-
-
 def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict:
   """Evaluates a checkpoint, prints the figures and writes `evaluation.json`.
 
@@ -183,7 +184,7 @@ def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict
   params = parallel.replicate(run.params)
   evaluation = evaluate(eval_step, params, source, run.config)
   return report(
-      None if packaged.is_name(workdir) else workdir, run.config, run.step, which,
+      None if pretrained.is_name(workdir) else workdir, run.config, run.step, which,
       split, source.description, evaluation)
 
 
@@ -223,7 +224,7 @@ def report(
   if jax.process_index() == 0:
     if workdir is not None:
       files.write_text(
-          os.path.join(workdir, files.EVALUATION), json.dumps(record, indent=2) + "\n")
+          os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
     print(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"
@@ -238,7 +239,7 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
     workdir: of the run.
     step: that of the checkpoint.
   """
-  text = files.read_text(os.path.join(workdir, files.EVALUATION))
+  text = files.read_text(os.path.join(workdir, layout.EVALUATION))
   try:
     record = json.loads(text or "{}")
   except json.JSONDecodeError:

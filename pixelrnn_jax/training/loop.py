@@ -18,35 +18,40 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from pixelrnn_jax import data, locks
-from pixelrnn_jax.config import Config, changed_fields, to_json
+from pixelrnn_jax import data, files
+from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted
-from pixelrnn_jax.images import save_grid
-from pixelrnn_jax.likelihood import bound_note, nats_to_bits_per_dim, scale_name
-from pixelrnn_jax.models import build_model
-from pixelrnn_jax.sampling import sample
-from pixelrnn_jax.training import files, parallel
-from pixelrnn_jax.training.checkpoint import Checkpoints, Info
-from pixelrnn_jax.training.evaluation import (
-  Evaluation,
-  evaluate,
-  progress_interval,
-  read_evaluation,
-  report,
+from pixelrnn_jax.inference.likelihood import (
+  bound_note,
+  nats_to_bits_per_dim,
+  scale_name,
 )
-from pixelrnn_jax.training.metrics import MetricsWriter
-from pixelrnn_jax.training.optimizer import (
+from pixelrnn_jax.inference.sampling import sample
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.checkpoint import Checkpoints, Info
+from pixelrnn_jax.runs.metrics import MetricsWriter
+from pixelrnn_jax.runs.optimizer import (
   check_schedule,
   make_optimizer,
   make_schedule,
 )
-from pixelrnn_jax.training.restore import read_config
-from pixelrnn_jax.training.signals import StopSignals
-from pixelrnn_jax.training.state import (
+from pixelrnn_jax.runs.progress import progress_interval
+from pixelrnn_jax.runs.restore import read_config
+from pixelrnn_jax.runs.state import (
   init_state,
   trained_scales,
   updates_taken,
 )
+from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training.evaluation import (
+  Evaluation,
+  evaluate,
+  read_evaluation,
+  report,
+)
+from pixelrnn_jax.training.signals import StopSignals
+from pixelrnn_jax.visualization.grids import save_grid
 
 
 def train(
@@ -114,8 +119,8 @@ def _alone_in(workdir: str) -> Iterator[None]:
         try:
           os.makedirs(workdir, exist_ok=True)
           stack.enter_context(
-              locks.hold(os.path.join(workdir, files.LOCK), wait=False))
-        except locks.Held as held:
+              files.hold_lock(os.path.join(workdir, layout.LOCK), wait=False))
+        except files.LockHeld as held:
           raise InputError(
               f"--workdir={workdir} is in use by another training ({held}). Wait for"
               " it, stop it, or use another --workdir."
@@ -135,11 +140,11 @@ def check_workdir(config: Config, workdir: str) -> None:
         f"--workdir={workdir}: {part!r} is not a directory that can be written"
         " to. Use another --workdir."
     )
-  if not os.path.exists(os.path.join(workdir, files.CONFIG)):
-    for name in (files.CHECKPOINTS, files.METRICS):
+  if not os.path.exists(os.path.join(workdir, layout.CONFIG)):
+    for name in (layout.CHECKPOINTS, layout.METRICS):
       if os.path.exists(os.path.join(workdir, name)):
         raise InputError(
-            f"--workdir={workdir} holds {name} but no {files.CONFIG}, so nobody"
+            f"--workdir={workdir} holds {name} but no {layout.CONFIG}, so nobody"
             " can tell what was trained there. Use another --workdir."
         )
     return
@@ -271,7 +276,7 @@ class _Run:
   def write_config(self) -> None:
     """Writes the config: from here on the directory belongs to this run."""
     if jax.process_index() == 0:
-      path = os.path.join(self.workdir, files.CONFIG)
+      path = os.path.join(self.workdir, layout.CONFIG)
       if files.read_text(path) != to_json(self.config):
         files.write_text(path, to_json(self.config))
 
@@ -394,7 +399,7 @@ class _Run:
     that is killed meanwhile makes up for it.
     """
     config = self.config
-    folder = os.path.join(self.workdir, files.SAMPLES)
+    folder = os.path.join(self.workdir, layout.SAMPLES)
     path = os.path.join(folder, f"step_{self.step:08d}.png")
     if not config.train.samples or jax.process_index() > 0 or os.path.exists(path):
       return

@@ -18,7 +18,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pixelrnn_jax.config import Config, TrainConfig
+from pixelrnn_jax.configs.schema import Config, TrainConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import step
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from pixelrnn_jax import likelihood
-from pixelrnn_jax.training.state import TrainState, trained_scales
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.runs.state import TrainState, trained_scales
 
 AXIS = "devices"
 

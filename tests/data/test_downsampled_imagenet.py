@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import downsampled_imagenet, load_source
 from pixelrnn_jax.errors import InputError
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrnn_jax import pictures
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.training import evaluate_run, train
+from pixelrnn_jax.visualization import run_pictures
 
 
 def shrink(config):
@@ -73,9 +73,9 @@ def test_train_evaluate_sample(kind, request, tmp_path, capsys):
     assert json.loads(line)["data"].startswith(title.split(",")[0])
   assert evaluate_run(str(workdir), "validation")["images"] == 4
   assert title.split(",")[0] in capsys.readouterr().out
-  path = pictures.draw_completions(
+  path = run_pictures.draw_completions(
       str(workdir), num=1, completions=1,
       known_rows=config.model.image_shape[0] - 1)
   assert Image.open(path).mode == "RGB"
   if kind != "imagenet":  # 3,072 values, one after the other
-    assert Image.open(pictures.draw_samples(str(workdir), num=2)).mode == "RGB"
+    assert Image.open(run_pictures.draw_samples(str(workdir), num=2)).mode == "RGB"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrnn_jax.config import Config, DataConfig, ModelConfig
+from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig
 from pixelrnn_jax.data import load_source, own_images, sources
+from pixelrnn_jax.data.image_files import crop_and_resize
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.images import crop_and_resize
 
 
 def make_config(path, cache, shape=(4, 6, 3), levels=256, binarization="none"):

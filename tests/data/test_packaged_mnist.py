@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from pixelrnn_jax.config import load_config
-from pixelrnn_jax.data import binarize, load_source, packaged
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.data import binarize, load_source, packaged_mnist
 from pixelrnn_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -139,11 +139,11 @@ def test_script_names_an_unreadable_file(script, tmp_path, damage):
 
 def test_area_weights():
   """28 pixels to any size: overlaps of equal cells, in whole numbers."""
-  np.testing.assert_array_equal(packaged._area_weights(28), 28 * np.eye(28))
+  np.testing.assert_array_equal(packaged_mnist._area_weights(28), 28 * np.eye(28))
   np.testing.assert_array_equal(
-      packaged._area_weights(14), 14 * np.repeat(np.eye(14), 2, axis=1))
+      packaged_mnist._area_weights(14), 14 * np.repeat(np.eye(14), 2, axis=1))
   for size in (1, 5, 32, 64):
-    weights = packaged._area_weights(size)
+    weights = packaged_mnist._area_weights(size)
     assert (weights >= 0).all()
     np.testing.assert_array_equal(weights.sum(axis=1), 28)
     np.testing.assert_array_equal(weights.sum(axis=0), size)

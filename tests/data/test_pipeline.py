@@ -6,7 +6,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from pixelrnn_jax.config import Config, DataConfig, ModelConfig, TrainConfig
+from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig, TrainConfig
 from pixelrnn_jax.data import ImageSource, binarize, eval_batches, train_iterator
 from pixelrnn_jax.errors import InputError
 

@@ -4,7 +4,7 @@ import grain
 import numpy as np
 import pytest
 
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import load_source
 from pixelrnn_jax.errors import InputError
 

@@ -8,8 +8,14 @@ import time
 import numpy as np
 import pytest
 
-from pixelrnn_jax.config import Config, DataConfig, ModelConfig
-from pixelrnn_jax.data import binarize, load_source, packaged, sources, tfds_images
+from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig
+from pixelrnn_jax.data import (
+  binarize,
+  load_source,
+  packaged_mnist,
+  sources,
+  tfds_images,
+)
 from pixelrnn_jax.errors import InputError
 
 
@@ -175,8 +181,8 @@ def test_same_bits_as_the_packaged_file(prepare, tmp_path, monkeypatch):
   from_tfds = load_source(config, "test")
   bits = [binarize.static(image).reshape(-1) for image in raw["test"][..., 0]]
   np.savez(tmp_path / "packaged.npz", test_images=np.packbits(bits, axis=1))
-  monkeypatch.setattr(packaged, "_FILE", tmp_path / "packaged.npz")
-  monkeypatch.setattr(packaged.PackagedMnist, "sizes", {"train": 9, "test": 9})
+  monkeypatch.setattr(packaged_mnist, "_FILE", tmp_path / "packaged.npz")
+  monkeypatch.setattr(packaged_mnist.PackagedMnist, "sizes", {"train": 9, "test": 9})
   config.data.source = "packaged_mnist"
   from_file = load_source(config, "test")
   assert as_set(from_file) == as_set(from_tfds)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from parameters import random_variables
 
-from pixelrnn_jax.config import KINDS, ModelConfig
+from helpers import reference
+from helpers.parameters import random_variables
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
 
 

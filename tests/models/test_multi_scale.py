@@ -1,7 +1,7 @@
 """Networks of several scales: against loops, what they see, that they are
 probabilities, and the value-by-value way.
 
-The Jacobians are those of `test_causality`: exact zeros in float64, and no zeros
+The Jacobians are those of `helpers/causality.py`: exact zeros in float64, and no zeros
 where something is to be seen.
 """
 
@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-import test_causality as causality
-from parameters import random_variables, strengthen_conditions
-from test_likelihood import every_image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import likelihood, ops
-from pixelrnn_jax.config import KINDS
-from pixelrnn_jax.sampling import value_logits
+from helpers import causality, reference
+from helpers.distributions import every_image
+from helpers.parameters import random_variables, strengthen_conditions
+from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import KINDS
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.inference.sampling import value_logits
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **changes):
@@ -132,7 +132,7 @@ def test_sees_its_past_and_all_around_in_the_small_image(
            for name in ("untrained", "trained")}
   for _ in range(3):
     variables = random_variables(model, rng, 0.1)
-    trained = causality.after_a_step(variables, gradient)
+    trained = causality.after_a_step(variables, gradient, "muon")
     for name, params in (("untrained", variables), ("trained", trained)):
       image = jnp.asarray(rng.uniform(0, causality.LEVELS - 1, shape))
       small = jnp.asarray(rng.uniform(0, causality.LEVELS - 1, (2, 4, channels)))

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 from jax.test_util import check_grads
 
+from helpers import reference
 from pixelrnn_jax import ops
 
 SIZES = [(1, 1, 1), (3, 5, 2), (4, 2, 1), (1, 6, 3)]

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from reference import group, sees
 
+from helpers.reference import group, sees
 from pixelrnn_jax import ops
 
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 from jax.test_util import check_grads
 
+from helpers import reference
 from pixelrnn_jax import ops
 
 

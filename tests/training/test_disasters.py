@@ -13,11 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from pixelrnn_jax import data
+from helpers.programs import PATHS
+from pixelrnn_jax import data, files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import files, loop, train
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.training import loop, train
 
 
 def assert_same_parameters(a, b):
@@ -104,7 +106,7 @@ def test_a_second_training_is_refused(tiny_config, tmp_path, at_step):
     train(tiny_config, str(workdir))
   assert "is in use by another training" in said[0]
   assert f"process {os.getpid()} on " in said[0]
-  assert (workdir / files.LOCK).read_text() == ""
+  assert (workdir / layout.LOCK).read_text() == ""
   at_step(10**9, None)
   train(tiny_config, str(workdir))  # the lock is free again
 
@@ -112,10 +114,10 @@ def test_a_second_training_is_refused(tiny_config, tmp_path, at_step):
 def test_the_lock_of_a_killed_process_is_free(tiny_config, tmp_path):
   code = (
       "import os, signal, sys\n"
-      "from pixelrnn_jax import locks\n"
-      "with locks.hold(sys.argv[1], wait=False):\n"
+      "from pixelrnn_jax import files\n"
+      "with files.hold_lock(sys.argv[1], wait=False):\n"
       "  os.kill(os.getpid(), signal.SIGKILL)\n")
-  path = tmp_path / files.LOCK
+  path = tmp_path / layout.LOCK
   assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
   assert "process" in path.read_text()
   with loop._alone_in(str(tmp_path)):
@@ -151,12 +153,11 @@ def test_what_may_change_the_rounding_is_said(copy_run, tiny_config, capsys):
 
 
 def test_workers_end_with_a_killed_training(tmp_path):
-  folder = pathlib.Path(__file__).parent
   code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(folder)!r})
+sys.path[:0] = {PATHS}
 if __name__ == "__main__":
-  from conftest import make_tiny_config
+  from helpers.tiny_run import make_tiny_config
   from pixelrnn_jax import data
   config = make_tiny_config()
   config.data.workers = 2

@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from pixelrnn_jax import data, likelihood
+from pixelrnn_jax import data
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.training import evaluate_run, restore
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.runs.restore import restore
+from pixelrnn_jax.training import evaluate_run
 from pixelrnn_jax.training.evaluation import summarize
 
 

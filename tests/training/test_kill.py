@@ -1,7 +1,6 @@
 """kill -9 at moments that matter, then the same command again."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -11,15 +10,17 @@ import jax
 import numpy as np
 import pytest
 
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
+from helpers.programs import PATHS
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
 
 # Runs the tiny config and kills itself at a moment given as `what:when`.
 CHILD = """
 import os, pathlib, shutil, signal, sys
-sys.path.insert(0, {folder!r})
-from conftest import make_tiny_config
-from pixelrnn_jax.training import files, loop, train
+sys.path[:0] = {paths}
+from helpers.tiny_run import make_tiny_config
+from pixelrnn_jax import files
+from pixelrnn_jax.training import loop, train
 
 workdir, what, when = sys.argv[1], *sys.argv[2].split(":")
 calls = 0
@@ -59,7 +60,7 @@ MOMENTS = [
 
 def run(workdir, moment="never:0"):
   """The exit code of a run on one device."""
-  child = CHILD.format(folder=os.path.dirname(__file__))
+  child = CHILD.format(paths=PATHS)
   result = subprocess.run(
       [sys.executable, "-c", child, str(workdir), moment], capture_output=True,
       text=True, timeout=300, check=False)

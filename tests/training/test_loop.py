@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrnn_jax import data, sampling
-from pixelrnn_jax.config import OptimizerConfig, from_json
+from helpers.folders import contents
+from pixelrnn_jax import data
+from pixelrnn_jax.configs.schema import OptimizerConfig, from_json
 from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.inference import sampling
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.optimizer import make_schedule
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import loop, train
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.optimizer import make_schedule
-from pixelrnn_jax.training.restore import load_run
 
 
 def read_metrics(workdir):
@@ -23,10 +25,6 @@ def read_metrics(workdir):
   for line in lines:
     line.pop("train/images_per_second", None)
   return lines
-
-
-def contents(workdir):
-  return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
 
 
 def params_of(workdir):

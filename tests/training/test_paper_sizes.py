@@ -16,12 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from pixelrnn_jax import benchmark
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.studies import training_speed
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.optimizer import make_optimizer
-from pixelrnn_jax.training.state import init_state
 
 GIB = 2**30
 MEMORY = 24 * GIB
@@ -54,7 +54,7 @@ class Step:
         jax.eval_shape(self.init, jax.random.key(0)),
         jax.ShapeDtypeStruct((1, self.batch, *self.shape), np.uint8)).compile()
     self.seconds = time.perf_counter() - start
-    self.memory = benchmark.memory(self.compiled)
+    self.memory = training_speed.memory(self.compiled)
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from pixelrnn_jax import likelihood
-from pixelrnn_jax.config import TrainConfig, load_config
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import TrainConfig
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.training import parallel
-from pixelrnn_jax.training.state import init_state
 
 
 def make_images(config, number, seed=0):
@@ -113,7 +114,7 @@ def test_a_config_that_cannot_work_is_refused_first():
 
 CORES = """
 import jax
-from pixelrnn_jax.config import load_config
+from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.training import parallel
 
 parallel._cores = lambda: 4

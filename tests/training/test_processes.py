@@ -1,7 +1,6 @@
 """Two processes under jax.distributed, one CPU device each."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,18 +10,19 @@ import jax
 import numpy as np
 import pytest
 
+from helpers.programs import PATHS
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import train
-from pixelrnn_jax.training.restore import load_run
 
 # As experiments/train.py, with the tiny config; `sys.argv[2]` is the step at which
 # process 1 kills itself.
 CHILD = """
 import os, signal, sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {paths}
 import jax
-from conftest import make_tiny_config
-from pixelrnn_jax import cli
+from helpers.tiny_run import make_tiny_config
+import command_line
 from pixelrnn_jax.training import loop, train
 
 workdir, step, steps = sys.argv[1], *map(int, sys.argv[2:4])
@@ -41,7 +41,7 @@ def main():
   train(config, workdir)
 
 loop._Window.append = append
-cli.run(main, distributed=True)
+command_line.run(main, distributed=True)
 """
 
 
@@ -50,7 +50,7 @@ def run_processes(*workdirs, kill_at=0, steps=12):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  child = CHILD.format(folder=os.path.dirname(__file__))
+  child = CHILD.format(paths=PATHS)
   processes = [
       subprocess.Popen(
           [sys.executable, "-c", child, str(workdirs[-i]), str(kill_at), str(steps),

@@ -9,7 +9,6 @@ process.
 """
 
 import hashlib
-import os
 import random
 import signal
 import subprocess
@@ -19,15 +18,16 @@ import time
 import jax
 import pytest
 
-from pixelrnn_jax.training.checkpoint import Checkpoints
-from pixelrnn_jax.training.restore import load_run
+from helpers.programs import PATHS
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.restore import load_run
 
 CHILD = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {paths}
 if __name__ == "__main__":
-  from conftest import make_tiny_config
-  from pixelrnn_jax import cli
+  from helpers.tiny_run import make_tiny_config
+  import command_line
   from pixelrnn_jax.training import train
 
   def main():
@@ -39,14 +39,14 @@ if __name__ == "__main__":
     config.train.checkpoint_every = 7
     train(config, {workdir!r})
 
-  cli.run(main)
+  command_line.run(main)
 """
 
 
 def start(folder, name, steps):
   path = folder / f"{name}.py"
   path.write_text(CHILD.format(
-      folder=os.path.dirname(__file__), workdir=str(folder / name), steps=steps))
+      paths=PATHS, workdir=str(folder / name), steps=steps))
   return subprocess.Popen(
       [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
       text=True)

@@ -10,12 +10,18 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from pixelrnn_jax import data, images, likelihood, ops, pictures
+from pixelrnn_jax import data, ops
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.runs.state import (
+  init_state,
+  make_optimizer,
+  make_schedule,
+  updates_taken,
+)
 from pixelrnn_jax.training import evaluate_run, parallel, train
 from pixelrnn_jax.training.evaluation import summarize_scales
-from pixelrnn_jax.training.optimizer import make_optimizer, make_schedule
-from pixelrnn_jax.training.state import init_state, updates_taken
+from pixelrnn_jax.visualization import grids, run_pictures
 
 
 def make_config():
@@ -152,26 +158,26 @@ def test_standard_errors_are_those_of_the_sum():
 def test_pictures(run, tmp_path):
   workdir, _ = run
   config, model, variables = prnn.restore(str(workdir))
-  path = pictures.draw_grown(
+  path = run_pictures.draw_grown(
       str(workdir), 3, 2, seed=4, output=str(tmp_path / "grown.png"))
   source = data.load_source(config, "test")
   originals = np.stack([source[i] for i in range(3)])
   small = ops.pyramid(originals, (2,))[0]
   grown = prnn.sample(
       model, variables, jax.random.key(4), small=small.repeat(2, axis=0))
-  images.save_grown(
+  grids.save_grown(
       small, grown.reshape(3, 2, 8, 8, 3), str(tmp_path / "expected.png"), 256,
       originals)
   assert open(path, "rb").read() == (tmp_path / "expected.png").read_bytes()
   # The user's own small images; there are no originals then.
   Image.fromarray(small[0]).save(tmp_path / "small.png")
-  path = pictures.draw_grown(
+  path = run_pictures.draw_grown(
       str(workdir), None, 2, patterns=[str(tmp_path / "small.png")],
       output=str(tmp_path / "own.png"))
   with pytest.raises(InputError, match="4 high and 4 wide"):
-    pictures.draw_grown(str(workdir), patterns=[str(tmp_path / "own.png")])
-  for draw in (pictures.draw_samples, pictures.draw_completions,
-               pictures.draw_conditionals):
+    run_pictures.draw_grown(str(workdir), patterns=[str(tmp_path / "own.png")])
+  for draw in (run_pictures.draw_samples, run_pictures.draw_completions,
+               run_pictures.draw_conditionals):
     assert Image.open(draw(str(workdir), 1, output=str(tmp_path / "a.png"))).size
 
 
@@ -190,7 +196,7 @@ def test_a_checkpoint_of_other_scales(run, tmp_path):
 def test_what_is_refused(run, finished_run, tmp_path):
   workdir, _ = run
   with pytest.raises(InputError, match="has a single scale"):
-    pictures.draw_grown(str(finished_run), output=str(tmp_path / "a.png"))
+    run_pictures.draw_grown(str(finished_run), output=str(tmp_path / "a.png"))
   config = make_config()
   config.model.multi_scale = (4,)
   with pytest.raises(InputError, match=r"multi_scale: \(2,\) became \(4,\)"):

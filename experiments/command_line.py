@@ -1,0 +1,177 @@
+"""What the programs in `experiments/` share: flags, messages, exit codes."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
+from pixelrnn_jax.errors import InputError, Interrupted
+
+
+def run(
+    main: Callable, config: bool = False, distributed: bool = False,
+    optional: bool = False,
+) -> None:
+  """Runs an absl main; bad input becomes one line on stderr and exit code 1.
+
+  Args:
+    main: called without arguments, or with the configuration.
+    config: define `--config=NAME` and `--config.part.field=value`, check them
+      and hand the configuration to `main`.
+    distributed: define the flags that make this one of several processes.
+    optional: without any `--config...`, `main` is handed None.
+  """
+  if distributed:
+    _define_process_flags()
+  if config:
+    main_of_config = main
+
+    def main():
+      given = any(re.match(r"--?(no)?config\b", x) for x in sys.argv[1:])
+      return main_of_config(
+          _checked_config() if given or not optional else None)
+
+  def absl_main(_):
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.ERROR)  # Orbax and TFDS have much to say
+    try:
+      if distributed:
+        _join_processes()
+      main()
+    except InputError as error:
+      if distributed and jax.distributed.is_initialized():
+        _leave(str(error))
+      _fail(f"error: {error}")
+    except Interrupted as interrupted:
+      _fail(str(interrupted), interrupted.exit_code)
+    except KeyboardInterrupt:
+      _fail("SIGINT: stopped.", 130)
+    except jax.errors.JaxRuntimeError as error:
+      if not jax.distributed.is_initialized():
+        raise
+      _leave(
+          f"process {jax.process_index()} of {jax.process_count()} lost the others:"
+          f" {' '.join(str(error).split())[:300]} Start all of them again; they go on"
+          " from the newest checkpoint.")
+
+  try:
+    if config:
+      check_overrides(sys.argv)
+      config_flags.DEFINE_config_dataclass(
+          "config", Config(name="", model=ModelConfig("pixel_cnn", (1, 1, 1))),
+          "The name of a configuration; --config.part.field=value changes it.",
+          parse_fn=load_config,
+      )
+    app.run(absl_main, flags_parser=_parse_flags)
+  except InputError as error:
+    _fail(f"error: {error}")
+
+
+def _define_process_flags() -> None:
+  flags.DEFINE_bool(
+      "distributed", False,
+      "One of several processes; where a TPU pod, Slurm, Open MPI or Kubernetes has"
+      " started them, JAX finds the others by itself.")
+  flags.DEFINE_string(
+      "coordinator", None,
+      "HOST:PORT of process 0, where JAX cannot find it by itself; with"
+      " --process_count and --process_id.")
+  flags.DEFINE_integer("process_count", None, "How many processes there are.")
+  flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+
+def _join_processes() -> None:
+  """`jax.distributed.initialize` as the flags say; InputError if that fails."""
+  names = ("coordinator", "process_count", "process_id")
+  given = {name: flags.FLAGS[name].value for name in names}
+  count, index = given["process_count"], given["process_id"]
+  if all(value is None for value in given.values()):
+    if not flags.FLAGS.distributed:
+      return
+  elif None in given.values():
+    missing = " and ".join(f"--{n}" for n, value in given.items() if value is None)
+    raise InputError(
+        f"{missing} missing: --coordinator, --process_count and --process_id go"
+        " together. Without all of them, --distributed asks the environment."
+    )
+  elif not re.fullmatch(r".+:\d+", given["coordinator"]):
+    raise InputError(
+        f"--coordinator={given['coordinator']}: must be HOST:PORT of process 0, for"
+        " example node1:1234."
+    )
+  elif not 0 <= index < count:
+    raise InputError(
+        f"--process_id={index} with --process_count={count}: must be from 0 to"
+        " process_count - 1."
+    )
+  try:
+    jax.distributed.initialize(given["coordinator"], count, index)
+  except (ValueError, RuntimeError) as error:
+    raise InputError(
+        f"The processes did not find each other: {' '.join(str(error).split())[:300]}"
+        " Give --coordinator=HOST:PORT, --process_count=N and --process_id=I to each."
+    ) from error
+
+
+def _leave(message: str) -> None:
+  """Ends one of several processes after an error.
+
+  JAX's own way out would wait minutes for processes that are gone. But process 0
+  leaves last, as its end is that of the others, who may have something to say.
+  """
+  print(f"error: {message}", file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  time.sleep(1.0 if jax.process_index() == 0 else 0.0)
+  os._exit(1)
+
+
+def required(name: str, value: str | None) -> str:
+  """The value of the flag `--name`; InputError if it was not given."""
+  if not value:
+    raise InputError(f"--{name} is required.")
+  return value
+
+
+def check_overrides(arguments: list[str]) -> None:
+  """Raises InputError for a `--config.part.field` that no configuration has."""
+  for argument in arguments:
+    match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+    if match:
+      check_field(match[1])
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+  """Parses all flags; a bad one ends the program with one line."""
+  try:
+    rest = flags.FLAGS(arguments)
+  except (flags.Error, ValueError) as error:
+    _fail("error: " + " ".join(str(error).split()))
+  if len(rest) > 1:
+    _fail(f"error: unexpected argument {rest[1]!r}: flags start with --.")
+  return rest
+
+
+def _checked_config() -> Config:
+  """The configuration of the command line."""
+  config = flags.FLAGS.config
+  if not config.name:
+    from pixelrnn_jax import configs
+
+    raise InputError(
+        f"--config is required. The names are: {', '.join(configs.CONFIGS)}; each"
+        " also as NAME:smoke."
+    )
+  config.validate()
+  return config
+
+
+def _fail(message: str, code: int = 1) -> None:
+  print(message, file=sys.stderr)
+  sys.exit(code)

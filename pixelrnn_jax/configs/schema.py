@@ -1,0 +1,517 @@
+"""Configurations: plain dataclasses, checked before anything is built.
+
+`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.ops import IMPLEMENTATIONS
+
+KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
+DTYPES = ("float32", "bfloat16", "float64")
+BINARIZATIONS = ("none", "static", "dynamic", "threshold")
+OPTIMIZERS = ("rmsprop", "muon")
+TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
+
+
+def _resumable(default):
+  """A field that may change when a run is resumed: `train` says what it does.
+
+  But for `train.scale`, it alters no parameter, except by rounding.
+  """
+  return dataclasses.field(default=default, metadata={"resumable": True})
+
+
+@dataclasses.dataclass(unsafe_hash=True)  # a static argument of jit
+class ModelConfig:
+  """A model of the paper (arXiv 1601.06759, section 3 and Table 1).
+
+  Attributes:
+    kind: `pixel_cnn`, `row_lstm` or `diagonal_bilstm`.
+    image_shape: (H, W, C), height, width and channels (1 or 3).
+    levels: values of a channel are 0 .. levels - 1, from 2 to 256.
+    hidden: the paper's h; the trunk between the layers has 2h features.
+    layers: residual layers after the first convolution.
+    head_features: width of the two output layers (1024 for natural images,
+      32 for MNIST).
+    kernel_size: odd width of the residual layers' convolutions: K x K in the
+      PixelCNN, K x 1 along the row in the Row LSTM (input-to-state and
+      state-to-state). The Diagonal BiLSTM's are 1x1 and 2x1 and ignore it.
+    first_kernel_size: odd size of the first convolution (mask A).
+    residual: add each layer's input to its output.
+    skip: add a learned 1x1 projection of every layer to the head's input.
+    dtype: of the products: `float32`, `bfloat16` or `float64`. Parameters,
+      cell states, logits and the loss are float32 (float64 for `float64`,
+      which needs `jax_enable_x64`).
+    implementation: of the LSTM scans: `fused`, with a gradient of its own, or
+      `autodiff`, the reference.
+    unroll: steps of a scan in one iteration of the compiled loop.
+    images_per_strip: how many images stand side by side in the Diagonal
+      BiLSTM's skewed map, at most: more waste less of it and take more steps. 0
+      chooses: 8 on a CPU, 1 on an accelerator.
+    rematerialize: compute a layer's inner values again in the backward pass
+      instead of keeping those of all layers: less memory, more arithmetic.
+    multi_scale: whole factors from the coarsest scale up, () for a single scale:
+      (4,) makes a 28 x 28 image from one of 7 x 7, (2, 2) one of 32 x 32 by way
+      of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above; the
+      convolutions of the upsampling take `kernel_size` and `first_kernel_size`,
+      the Diagonal BiLSTM's too. See `models/multi_scale.py`.
+  """
+
+  kind: str
+  image_shape: tuple[int, int, int]
+  levels: int = 256
+  hidden: int = 128
+  layers: int = 12
+  head_features: int = 1024
+  kernel_size: int = 3
+  first_kernel_size: int = 7
+  residual: bool = True
+  skip: bool = False
+  dtype: str = "float32"
+  implementation: str = "fused"
+  unroll: int = 1
+  images_per_strip: int = 0
+  rematerialize: bool = False
+  multi_scale: tuple[int, ...] = ()
+
+  def scale_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """(H, W, C) of every scale, the coarsest first, the whole image last."""
+    height, width, channels = self.image_shape
+    shapes = [(height, width, channels)]
+    for factor in reversed(self.multi_scale):
+      height, width = height // factor, width // factor
+      shapes.append((height, width, channels))
+    return tuple(reversed(shapes))
+
+  def validate(self) -> None:
+    """Raises InputError for sizes that make no model."""
+    _check_types(self, "model")
+    _check_choice("model.kind", self.kind, KINDS)
+    _check_choice("model.dtype", self.dtype, DTYPES)
+    height, width, channels = self.image_shape
+    if height < 1 or width < 1:
+      raise InputError(
+          f"model.image_shape={self.image_shape}: height and width must be at"
+          " least 1."
+      )
+    if channels not in (1, 3):
+      raise InputError(
+          f"model.image_shape={self.image_shape}: the last entry is the number"
+          " of channels and must be 1 (grey) or 3 (RGB)."
+      )
+    if not 2 <= self.levels <= 256:
+      raise InputError(
+          f"model.levels={self.levels}: must be from 2 (binary) to 256 (8 bit)."
+      )
+    for name in ("hidden", "head_features"):
+      if getattr(self, name) < channels:
+        raise InputError(
+            f"model.{name}={getattr(self, name)} is fewer features than the"
+            f" image's {channels} channels, so a channel would have none. Set"
+            f" model.{name} to {channels} or more."
+        )
+    _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
+    for name, least in (("layers", 1), ("unroll", 1), ("images_per_strip", 0)):
+      if getattr(self, name) < least:
+        raise InputError(
+            f"model.{name}={getattr(self, name)}: must be at least {least}.")
+    for name in ("kernel_size", "first_kernel_size"):
+      if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+        raise InputError(
+            f"model.{name}={getattr(self, name)}: must be odd and positive, so"
+            " that the kernel has a centre. Use 3 or 7, for example."
+        )
+    if any(factor < 2 for factor in self.multi_scale):
+      raise InputError(
+          f"model.multi_scale={self.multi_scale}: the factors from scale to scale"
+          " must be whole numbers of at least 2, as in (4,) or (2, 2); () is a"
+          " model of a single scale."
+      )
+    whole = math.prod(self.multi_scale)
+    if height % whole or width % whole:
+      raise InputError(
+          f"model.multi_scale={self.multi_scale}: the height and width of"
+          f" model.image_shape={self.image_shape} must be multiples of {whole}, the"
+          " product of the factors. Use other factors or another size."
+      )
+
+
+@dataclasses.dataclass
+class DataConfig:
+  """Where images come from.
+
+  Attributes:
+    source: `packaged_mnist` (binarised MNIST, in the package),
+      `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
+      tests), `tfds:NAME[/CONFIG]`, any image data set of TensorFlow Datasets
+      (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`, the user's own
+      images: a folder of PNG and JPEG files, or an `.npz` (see
+      `data/own_images.py`).
+    binarization: how grey values become bits where model.levels is 2:
+      `static` (drawn once from the intensities with a fixed seed), `dynamic`
+      (drawn anew each time an image is used in training), `threshold` (at
+      half the range), or `none` for images that are used as they are.
+    data_dir: where TFDS keeps its data, and decoded images of a folder are
+      kept; "" is TFDS's default, and `~/.cache/pixelrnn_jax`.
+    validation_images: images cut from the end of the training part for
+      validation; they are not trained on.
+    max_images: use only the first so many images of each part; 0 is all.
+    workers: Grain worker processes; 0 reads in the training process.
+  """
+
+  source: str = "packaged_mnist"
+  binarization: str = "static"
+  data_dir: str = _resumable("")
+  validation_images: int = 10_000
+  max_images: int = 0
+  workers: int = 0
+
+  def validate(self) -> None:
+    """Raises InputError for settings that name no data."""
+    _check_types(self, "data")
+    _check_choice("data.binarization", self.binarization, BINARIZATIONS)
+    try:
+      self.source.encode()
+    except UnicodeEncodeError as error:
+      raise InputError(
+          f"data.source={self.source!r}: the name is not UTF-8, so it cannot be written"
+          " beside figures. Rename it."
+      ) from error
+    kind, _, name = self.source.partition(":")
+    packaged = self.source in ("packaged_mnist", "coloured_mnist")
+    if not packaged and not (kind in ("tfds", "folder") and name):
+      raise InputError(
+          f"data.source={self.source!r}: use 'packaged_mnist', 'coloured_mnist',"
+          " 'tfds:NAME', for example 'tfds:cifar10', or 'folder:PATH'."
+      )
+    for name in ("max_images", "workers"):
+      if getattr(self, name) < 0:
+        raise InputError(f"data.{name}={getattr(self, name)}: must be 0 or more.")
+    if self.validation_images < 1:
+      raise InputError(
+          f"data.validation_images={self.validation_images}: must be at least"
+          " 1; the best checkpoint is chosen on these images."
+      )
+
+
+def _of(optimizer: str, default):
+  """Return a field that only the optimiser of that name uses."""
+  return dataclasses.field(default=default, metadata={"optimizer": optimizer})
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+  """The optimiser, the schedule of its learning rate, and clipping.
+
+  The equations are in `runs/optimizer.py`. A field that belongs to the other
+  optimiser must be left at its default.
+
+  Attributes:
+    name: `rmsprop`, the paper's (section 5.2), or `muon`, which gets further in the
+      same number of steps.
+    learning_rate: the highest value of the schedule.
+    decay: of `rmsprop`: decay of the mean of squared gradients.
+    epsilon: of `rmsprop`: added to the root of that mean.
+    momentum: of `rmsprop`: 0 is plain RMSProp, as in the paper.
+    beta: of `muon`: decay of the mean of the kernels' gradients.
+    weight_decay: of `muon`: times the learning rate, the share of a kernel that is
+      taken off at each step.
+    adam_learning_rate: of `muon`: the highest rate of Adam, which updates the biases,
+      the initial states and the kernel of the logits; 0 is `learning_rate`.
+    adam_b2: of `muon`: Adam's decay of the mean of squared gradients.
+    warmup_steps: linear rise from 0.
+    decay_steps: cosine decay to 0 that ends at this step, warm-up included; -1 ends
+      it with `train.steps`; 0 keeps the rate constant, as in the paper. It may
+      change when a run is resumed.
+    clip_norm: gradients of a larger global norm are scaled down to it; 0 is
+      no clipping.
+  """
+
+  name: str = "rmsprop"
+  learning_rate: float = 1e-3
+  decay: float = _of("rmsprop", 0.95)
+  epsilon: float = _of("rmsprop", 1e-8)
+  momentum: float = _of("rmsprop", 0.0)
+  beta: float = _of("muon", 0.95)
+  weight_decay: float = _of("muon", 0.0)
+  adam_learning_rate: float = _of("muon", 0.0)
+  adam_b2: float = _of("muon", 0.95)
+  warmup_steps: int = 0
+  decay_steps: int = _resumable(0)
+  clip_norm: float = 1.0
+
+  def validate(self) -> None:
+    """Raises InputError for values outside their range."""
+    _check_types(self, "optimizer")
+    _check_choice("optimizer.name", self.name, OPTIMIZERS)
+    for name in ("learning_rate", "epsilon"):
+      if not 0.0 < getattr(self, name) < math.inf:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be positive and finite."
+        )
+    for name in ("decay", "momentum", "beta", "adam_b2"):
+      if not 0.0 <= getattr(self, name) < 1.0:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be in [0, 1)."
+        )
+    for name in ("warmup_steps", "clip_norm", "weight_decay", "adam_learning_rate"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise InputError(
+            f"optimizer.{name}={getattr(self, name)}: must be 0 or more."
+        )
+    if self.decay_steps < TO_THE_END:
+      raise InputError(
+          f"optimizer.decay_steps={self.decay_steps}: must be a step, or 0 for a"
+          " constant learning rate, or -1 for a decay that ends with train.steps."
+      )
+    if 0 < self.decay_steps <= self.warmup_steps:
+      raise InputError(
+          f"optimizer.decay_steps={self.decay_steps} must be larger than"
+          f" optimizer.warmup_steps={self.warmup_steps}, or 0 for no decay."
+      )
+    for field in dataclasses.fields(self):
+      owner = field.metadata.get("optimizer", self.name)
+      value = getattr(self, field.name)
+      if owner != self.name and value != field.default:
+        raise InputError(
+            f"optimizer.{field.name}={value} belongs to optimizer.name={owner!r}, and"
+            f" optimizer.name is {self.name!r}. Set it to {field.default}, or use the"
+            f" other optimiser. --config=NAME:rmsprop is a config with RMSProp, all of"
+            " whose fields are set."
+        )
+
+
+@dataclasses.dataclass
+class TrainConfig:
+  """The run.
+
+  Attributes:
+    seed: parameters, order of the data and samples follow from it.
+    batch_size: images in a step, over all devices and processes.
+    accumulate: parts of a device's share of the batch, whose gradients are added
+      up one after the other: less memory, and the same step up to rounding.
+    steps: optimiser steps in all.
+    log_every: steps between two lines of metrics.
+    eval_every: steps between two validations.
+    checkpoint_every: steps between two checkpoints.
+    eval_batch_size: images in an evaluation batch, over all devices.
+    samples: images drawn for the grid at each validation; 0 draws none.
+    scale: of a multi-scale model, the one scale that is trained, 0 being the
+      coarsest; -1 trains all of them together. The others' parameters stay as
+      they are. It may change when a run is resumed, with more `steps`, so that
+      scales that are trained one after another become one model.
+  """
+
+  seed: int = 0
+  batch_size: int = 16
+  accumulate: int = _resumable(1)
+  steps: int = 100_000
+  log_every: int = _resumable(50)
+  eval_every: int = _resumable(2_500)
+  checkpoint_every: int = _resumable(2_500)
+  eval_batch_size: int = _resumable(64)
+  samples: int = _resumable(16)
+  scale: int = _resumable(-1)
+
+  def validate(self) -> None:
+    """Raises InputError for values outside their range."""
+    _check_types(self, "train")
+    for name in ("batch_size", "accumulate", "steps", "log_every", "eval_every",
+                 "checkpoint_every", "eval_batch_size"):
+      if getattr(self, name) < 1:
+        raise InputError(f"train.{name}={getattr(self, name)}: must be at least 1.")
+    for name in ("seed", "samples"):
+      if getattr(self, name) < 0:
+        raise InputError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
+
+
+@dataclasses.dataclass
+class Config:
+  """A whole experiment.
+
+  Attributes:
+    name: what `load_config` was called with.
+    model: see ModelConfig.
+    data: see DataConfig.
+    optimizer: see OptimizerConfig.
+    train: see TrainConfig.
+  """
+
+  name: str
+  model: ModelConfig
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+  def validate(self) -> None:
+    """Raises InputError for any field, or pair of fields, that cannot work."""
+    _check_types(self, "config")
+    self.model.validate()
+    self.data.validate()
+    self.optimizer.validate()
+    self.train.validate()
+    scales = len(self.model.multi_scale) + 1
+    if not -1 <= self.train.scale < scales:
+      raise InputError(
+          f"train.scale={self.train.scale}: this model's scales are 0"
+          f"{' (the coarsest)' if scales > 1 else ''} to {scales - 1}; -1 trains all"
+          " of them."
+      )
+    binary = self.model.levels == 2
+    if self.data.source == "packaged_mnist" and not (
+        binary and self.data.binarization == "static"
+        and tuple(self.model.image_shape) == (28, 28, 1)
+    ):
+      raise InputError(
+          "data.source='packaged_mnist' is 28x28 MNIST, binarised once. It needs"
+          " model.image_shape=(28, 28, 1), model.levels=2 and"
+          " data.binarization='static'; for other binarisations or grey values"
+          " use data.source='tfds:mnist'."
+      )
+    if self.data.source == "coloured_mnist" and (
+        binary or self.model.image_shape[2] != 3
+    ):
+      raise InputError(
+          "data.source='coloured_mnist' makes RGB images: it needs 3 channels in"
+          " model.image_shape and more than 2 model.levels."
+      )
+    if binary == (self.data.binarization == "none"):
+      raise InputError(
+          f"data.binarization={self.data.binarization!r} does not go with"
+          f" model.levels={self.model.levels}: binary models (levels=2) need"
+          " 'static', 'dynamic' or 'threshold', all others 'none'."
+      )
+
+
+def check_field(path: str) -> None:
+  """Raises InputError unless `path` is "part.field" of a Config."""
+  cls, prefix = Config, "config"
+  for name in path.split("."):
+    names = list(typing.get_type_hints(cls)) if dataclasses.is_dataclass(cls) else []
+    if name not in names:
+      message = f"config.{path}: {prefix} has no field {name!r}."
+      if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        message += f" Did you mean {' or '.join(near)}?"
+      if names:
+        message += f" Its fields are: {', '.join(names)}."
+      raise InputError(message)
+    cls, prefix = typing.get_type_hints(cls)[name], f"{prefix}.{name}"
+  if dataclasses.is_dataclass(cls):
+    raise InputError(
+        f"config.{path} is a group of fields; set one of them:"
+        f" {', '.join(typing.get_type_hints(cls))}."
+    )
+
+
+def set_field(config: Config, path: str, value: Any) -> None:
+  """Sets the field "part.field"; `Config.validate` checks the value.
+
+  Raises:
+    InputError: there is no such field.
+  """
+  check_field(path)
+  part, dot, name = path.partition(".")
+  if not dot:
+    raise InputError(f"{path!r}: give a part and its field, as in 'model.layers'.")
+  setattr(getattr(config, part), name, value)
+
+
+def to_json(config: Config) -> str:
+  """The configuration as JSON, for `config.json`."""
+  return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+  """The checked configuration that `to_json` wrote.
+
+  Raises:
+    InputError: the text is no JSON, or a field is unknown, missing or wrong.
+  """
+  try:
+    tree = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(f"The configuration is not valid JSON: {error}.") from error
+  config = _from_tree(Config, tree, "config")
+  config.validate()
+  return config
+
+
+def changed_fields(
+    old: Config, new: Config, keep: Callable[[dataclasses.Field], bool]
+) -> list[str]:
+  """Lines "part.field: OLD became NEW" of the fields that `keep` selects."""
+
+  def changes(old_part, new_part, prefix):
+    for field in dataclasses.fields(old_part):
+      before = getattr(old_part, field.name)
+      after = getattr(new_part, field.name)
+      if dataclasses.is_dataclass(before):
+        yield from changes(before, after, f"{prefix}{field.name}.")
+      elif before != after and keep(field):
+        yield f"{prefix}{field.name}: {before!r} became {after!r}"
+
+  return list(changes(old, new, ""))
+
+
+def _from_tree(cls: type, tree: Any, path: str) -> Any:
+  """An instance of the dataclass `cls` from nested dictionaries."""
+  if not isinstance(tree, dict):
+    raise InputError(f"{path} must be an object with fields, not {tree!r}.")
+  hints = typing.get_type_hints(cls)
+  unknown = sorted(set(tree) - set(hints))
+  if unknown:
+    raise InputError(
+        f"{path} has no field {unknown[0]!r}; it has: {', '.join(hints)}."
+    )
+  required = {
+      f.name for f in dataclasses.fields(cls)
+      if f.default is dataclasses.MISSING
+      and f.default_factory is dataclasses.MISSING
+  }
+  missing = sorted(required - set(tree))
+  if missing:
+    raise InputError(f"{path} lacks the field {missing[0]!r}.")
+  values = {}
+  for name, value in tree.items():
+    if dataclasses.is_dataclass(hints[name]):
+      value = _from_tree(hints[name], value, f"{path}.{name}")
+    elif isinstance(value, list):
+      value = tuple(value)
+    values[name] = value
+  return cls(**values)
+
+
+def _check_types(part: Any, path: str) -> None:
+  """Raises InputError where a field's value is not of its annotated type."""
+  for name, hint in typing.get_type_hints(type(part)).items():
+    value = getattr(part, name)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+      continue  # 1 for 1.0
+    if typing.get_origin(hint) is tuple:
+      good = isinstance(value, (tuple, list))
+      wanted = typing.get_args(hint)
+      described = "(" + ", ".join(getattr(w, "__name__", "...") for w in wanted) + ")"
+      if wanted[-1] is ...:  # of any length
+        wanted = wanted[:1] * (len(value) if good else 0)
+      good = good and [type(v) for v in value] == list(wanted)
+    else:
+      good = type(value) is hint
+      described = hint.__name__
+    if not good:
+      raise InputError(
+          f"{path}.{name}={value!r} is of the wrong type: it must be {described}."
+      )
+
+
+def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises InputError unless `value` is one of `choices`."""
+  if value not in choices:
+    raise InputError(f"{path}={value!r}: must be one of {', '.join(choices)}.")

@@ -1,0 +1,1 @@
+"""Inference: what a model with parameters says about images, and draws."""

@@ -1,0 +1,1 @@
+"""Runs: a run's state, and what its work directory holds."""

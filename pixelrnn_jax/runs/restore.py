@@ -1,0 +1,120 @@
+"""A trained run, from its work directory, or a model of the package by its name."""
+
+import dataclasses
+import os
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pixelrnn_jax import files
+from pixelrnn_jax.configs.schema import Config, from_json
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.state import init_state
+
+
+@dataclasses.dataclass
+class Run:
+  """A trained model.
+
+  Attributes:
+    config: of the run.
+    model: see `build_model`.
+    params: of the checkpoint, on the default device.
+    step: of the checkpoint.
+  """
+
+  config: Config
+  model: nn.Module
+  params: Any
+  step: int
+
+
+def read_config(workdir: str) -> Config:
+  """The configuration that a run was started with.
+
+  Raises:
+    InputError: there is no such directory, no `config.json` in it, or it
+      holds no configuration.
+  """
+  if not os.path.isdir(workdir):
+    raise InputError(
+        f"There is no work directory {workdir!r}. Give the --workdir of a run of"
+        " experiments/train.py, or the name of a model in the package:"
+        f" {', '.join(pretrained.NAMES)}."
+    )
+  path = os.path.join(workdir, layout.CONFIG)
+  if not os.path.isfile(path):
+    raise InputError(
+        f"{workdir!r} holds no {layout.CONFIG}, so it is not the work directory of"
+        " a run. Give the --workdir of a run of experiments/train.py."
+    )
+  try:
+    return from_json(files.read_text(path))
+  except InputError as error:
+    raise InputError(f"{path} is damaged: {error}") from error
+
+
+def find_config(workdir: str) -> Config:
+  """The configuration of a run, or of a model in the package by its name.
+
+  Raises:
+    InputError: as `read_config`; or a name that may be either.
+  """
+  if pretrained.is_name(workdir):
+    return pretrained.read(workdir).config
+  return read_config(workdir)
+
+
+def load_run(workdir: str, which: str = "last") -> Run:
+  """`restore` with the checkpoint's step; see there."""
+  if pretrained.is_name(workdir):
+    if which != "last":
+      raise InputError(
+          f"checkpoint={which!r}: the packaged model {workdir!r} is a single set of"
+          " parameters. Leave the checkpoint out."
+      )
+    trained = pretrained.read(workdir)
+    return Run(
+        trained.config, build_model(trained.config.model),
+        jax.tree.map(jnp.asarray, trained.params), trained.step)
+  config = read_config(workdir)
+  model = build_model(config.model)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  template = jax.eval_shape(
+      lambda key: init_state(model, optimizer, key, config.model.image_shape),
+      jax.random.key(0),
+  )
+  with Checkpoints(workdir) as checkpoints:
+    state = checkpoints.restore(template, which=which).state
+  params = jax.tree.map(jnp.asarray, state.params)
+  return Run(config, model, params, int(state.step))
+
+
+def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]:
+  """A trained run.
+
+      config, model, variables = restore("runs/quickstart")
+      config, model, variables = restore("mnist")    # comes with the package
+
+  Where a checkpoint is damaged, a warning is printed and the next good one is
+  used.
+
+  Args:
+    workdir: of the run, or the name of a model in the package, "mnist".
+    which: `last`, or `best` for the lowest validation NLL.
+
+  Returns:
+    The configuration, the model, and variables, {"params": ...}.
+
+  Raises:
+    InputError: no such directory, no `config.json` or no readable checkpoint in
+      it; or a name that may be either.
+  """
+  run = load_run(workdir, which)
+  return run.config, run.model, {"params": run.params}

@@ -1,0 +1,303 @@
+"""Ablations: one table and one picture of several runs that differ in a few fields.
+
+The paper's own are its depth table and its table of residual and skip connections,
+Row LSTMs on CIFAR-10 (section 5.3, Tables 2 and 3).
+"""
+
+import ast
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from pixelrnn_jax import data, files
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config, set_field
+from pixelrnn_jax.errors import Diverged, InputError
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs.metrics import read_metrics
+from pixelrnn_jax.runs.optimizer import check_schedule
+from pixelrnn_jax.training import parallel, train
+from pixelrnn_jax.training.evaluation import read_evaluation
+from pixelrnn_jax.training.loop import check_workdir
+from pixelrnn_jax.visualization import figures, run_pictures
+
+# bits/dim, CIFAR-10 test, by config.
+PAPER = {
+    "row_lstm_cifar10_depth1": 3.30,
+    "row_lstm_cifar10_depth2": 3.20,
+    "row_lstm_cifar10_depth3": 3.17,
+    "row_lstm_cifar10_depth6": 3.09,
+    "row_lstm_cifar10_depth9": 3.08,
+    "row_lstm_cifar10_depth12": 3.06,
+    "row_lstm_cifar10_plain": 3.22,
+    "row_lstm_cifar10_skip": 3.09,
+    "row_lstm_cifar10_residual": 3.07,
+    "row_lstm_cifar10_both": 3.06,
+}
+TABLES = {
+    "depth": [name for name in PAPER if "depth" in name],
+    "connections": [name for name in PAPER if "depth" not in name],
+}
+RESULTS = "results"  # .json, .md and .png, in the work directory of all
+
+
+@dataclasses.dataclass
+class Variant:
+  """One of the runs.
+
+  Attributes:
+    name: of its work directory, and in the table.
+    config: of the run.
+    paper: the paper's figure, bits/dim, if this is one of its experiments.
+  """
+
+  name: str
+  config: Config
+  paper: float | None
+
+
+def make_variants(
+    configs: Sequence[str], vary: Sequence[str] = (), settings: Sequence[str] = ()
+) -> list[Variant]:
+  """Every config with every combination of the values that are varied.
+
+  Args:
+    configs: names, see `load_config`.
+    vary: "part.field=VALUE,VALUE,...".
+    settings: "part.field=VALUE", for all of them.
+
+  Raises:
+    InputError: an unknown name or field, a value that cannot be, or two runs of one
+      name.
+  """
+  varied = [[(path, value) for value in _values(text)]
+            for path, text in map(_split, vary)]
+  paths = [path for path, _ in map(_split, [*vary, *settings])]
+  if doubled := {path for path in paths if paths.count(path) > 1}:
+    raise InputError(f"{min(doubled)} is set more than once: give it once.")
+  variants = []
+  for name in configs:
+    for combination in itertools.product(*varied):
+      config = load_config(name)
+      for path, text in map(_split, settings):
+        set_field(config, path, _value(text))
+      for path, value in combination:
+        set_field(config, path, value)
+      config.validate()
+      original = load_config(name)
+      same = (config.model, config.data) == (original.model, original.data)
+      parts = [f"{path.partition('.')[2]}={_word(v)}" for path, v in combination]
+      variants.append(Variant(
+          ",".join([name.replace(":", "_"), *parts]), config,
+          PAPER.get(name) if same else None))
+  if not variants:
+    raise InputError("An ablation is of one run or several: name a config.")
+  names = [variant.name for variant in variants]
+  if doubled := {name for name in names if names.count(name) > 1}:
+    raise InputError(f"{min(doubled)} is there more than once: name it once.")
+  return variants
+
+
+def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
+  """Trains and evaluates every variant, and compares them.
+
+  Each has a work directory of its name in `workdir`, see `train`, and goes on from
+  where it is; one that is complete is not trained again. After each of them
+  `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
+  One that diverges does not keep the others from being trained and is named below
+  their table; the same call tries it again from its last checkpoint.
+
+  Args:
+    variants: from `make_variants`.
+    workdir: made if it is not there.
+
+  Returns:
+    A record of each: its figures, see `Evaluation`, and what they are of.
+
+  Raises:
+    InputError: one of the configs, its data or its work directory cannot be used, or
+      `workdir` is that of a single run, before anything is written; or as `train`.
+    Diverged: one of them or several did; it is raised after the others are done.
+    Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
+  """
+  workdirs = [os.path.join(workdir, variant.name) for variant in variants]
+  if os.path.exists(os.path.join(workdir, layout.CONFIG)):
+    raise InputError(
+        f"--workdir={workdir} is the work directory of a single run. Use another one:"
+        " it will hold those of all runs."
+    )
+  loaded = set()
+  for variant, folder in zip(variants, workdirs, strict=True):
+    config = variant.config
+    config.validate()
+    parallel.check_batch_size(config.train)
+    check_schedule(config)
+    check_workdir(config, folder)
+    needed = repr((config.data, config.model.image_shape, config.model.levels))
+    if needed not in loaded:
+      for split in ("train", "validation", "test"):
+        data.load_source(config, split)
+      loaded.add(needed)
+  diverged, records = [], []
+  for number, (variant, folder) in enumerate(zip(variants, workdirs, strict=True)):
+    if jax.process_index() == 0:
+      print(f"{variant.name}: {number + 1} of {len(variants)}", flush=True)
+    try:
+      train(variant.config, folder)
+    except Diverged as error:
+      diverged.append(f"{variant.name}: {error}")
+      if jax.process_index() == 0:
+        print(diverged[-1], flush=True)
+    records = [
+        record for variant, folder in zip(variants, workdirs, strict=True)
+        if (record := _record(variant, folder))]
+    if records and jax.process_index() == 0:
+      try:
+        _write(records, diverged, workdir)
+      except OSError as error:
+        raise InputError(
+            f"The results of {workdir} could not be written: {error}. Mend that; the"
+            " same command goes on from there."
+        ) from error
+  if diverged:
+    raise Diverged("; ".join(diverged))
+  return records
+
+
+def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str:
+  """The records of `ablate` as a Markdown table, and what its figures are of.
+
+  Args:
+    records: of the runs that are done.
+    diverged: a line for each run that did not get there.
+  """
+  unit, figure, error = _fields(records)
+  datas = sorted({record["data"] for record in records})
+  head = ["run", "parameters", "steps", "minutes", f"validation, {unit}",
+          f"test, {unit}", "above the best", "paper",
+          *(["data"] if len(datas) > 1 else [])]
+  lines = [head, ["---"] * len(head)]
+  digits = 2 if unit == "nats" else 4
+  for r in records:
+    sign = "<= " if "bound" in r else ""
+    # A bound cannot be compared, nor can figures on other data.
+    comparable = [
+        other[figure] for other in records
+        if other["data"] == r["data"] and "bound" not in other]
+    above = "" if sign else f"{r[figure] - min(comparable):.{digits}f}"
+    validation = r[f"validation_{figure}"]
+    lines.append([
+        f"`{r['run']}`", f"{r['parameters']:,}", f"{r['step']:,}",
+        f"{r['minutes']:.1f}",
+        f"{sign}{validation:.{digits}f}",
+        f"{sign}{r[figure]:.{digits}f} +/- {r[error]:.{digits}f}",
+        above,
+        f"{r['paper']:.2f}" if r["paper"] and unit == "bits/dim" else "",
+        *([r["data"]] if len(datas) > 1 else [])])
+
+  def all_of(values):
+    return " and ".join(sorted({str(value) for value in values}))
+
+  notes = [
+      f"{'; '.join(datas)}; {all_of(r['images'] for r in records)} images; last"
+      " checkpoints; +/- is the standard error over the images, of one seed; minutes of"
+      f" steps; {all_of(r['device'] for r in records)}, JAX"
+      f" {all_of(r['versions']['jax'] for r in records)},"
+      f" {all_of(r['date'] for r in records)}.",
+      *sorted({f"<=: {r['bound']}." for r in records if "bound" in r}),
+      *(f"Diverged: {line}" for line in diverged)]
+  return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *notes])
+
+
+def _split(text: str) -> tuple[str, str]:
+  """"part.field=VALUE" in two."""
+  path, equals, value = text.partition("=")
+  if not equals or not value:
+    raise InputError(
+        f"{text!r}: give a field and its value, as in 'model.layers=3' or, to vary it,"
+        " 'model.layers=1,2,3'."
+    )
+  return path, value
+
+
+def _value(text: str):
+  """A number, True, a tuple, ..., or the text itself."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+    return text
+
+
+def _values(text: str) -> list:
+  """The values of "VALUE,VALUE,...", where a tuple is one."""
+  values = _value(f"({text},)")
+  return list(values) if isinstance(values, tuple) else text.split(",")
+
+
+def _word(value) -> str:
+  """A value as part of a directory's name."""
+  return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
+
+
+def _record(variant: Variant, folder: str) -> dict | None:
+  """What a run came to; None if it is not done."""
+  config = variant.config
+  record = read_evaluation(folder, config.train.steps)
+  if record is None:
+    return None
+  metrics = read_metrics(folder)
+  validation = [line for line in metrics if "validation/nats_per_image" in line][-1]
+  seconds = before = 0
+  for line in metrics:
+    if speed := line.get("train/images_per_second"):
+      seconds += (line["step"] - before) * config.train.batch_size / speed
+      before = line["step"]
+  images = jax.ShapeDtypeStruct((1, *config.model.image_shape), jnp.uint8)
+  variables = jax.eval_shape(build_model(config.model).init, jax.random.key(0), images)
+  evaluated = os.path.getmtime(os.path.join(folder, layout.EVALUATION))
+  return record | {
+      "run": variant.name,
+      "parameters": sum(x.size for x in jax.tree.leaves(variables)),
+      "validation_nats_per_image": validation["validation/nats_per_image"],
+      "validation_bits_per_dim": validation["validation/bits_per_dim"],
+      "minutes": seconds / 60,
+      "binary": config.model.levels == 2,
+      "paper": variant.paper,
+      "date": str(datetime.date.fromtimestamp(evaluated)),
+  }
+
+
+def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
+  """The unit, and the names of the figure and its standard error."""
+  if all(record["binary"] for record in records):
+    return "nats", "nats_per_image", "nats_standard_error"
+  return "bits/dim", "bits_per_dim", "bits_standard_error"
+
+
+def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
+  """Prints the table, and writes the results."""
+  table = format_results(records, diverged)
+  print(f"\n{table}\n", flush=True)
+  path = os.path.join(workdir, RESULTS)
+  files.write_text(f"{path}.md", f"{table}\n")
+  files.write_text(f"{path}.json", json.dumps(records, indent=2) + "\n")
+  unit, figure, error = _fields(records)
+  curves = []
+  for record in records:
+    points = run_pictures.curve_points(os.path.join(workdir, record["run"]), unit)
+    curves.append(
+        (record["run"], points.get("train", []), points.get("validation", [])))
+  drawn = figures.ablation_figure(
+      [record[figure] for record in records], [record[error] for record in records],
+      ["bound" in record for record in records],
+      [record["paper"] if unit == "bits/dim" else None for record in records],
+      curves, run_pictures.UNITS[unit], table.partition("\n\n")[2])
+  figures.save_figure(drawn, f"{path}.png")

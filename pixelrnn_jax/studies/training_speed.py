@@ -1,0 +1,326 @@
+"""How fast the scans and the training steps run, beside what the machine can do.
+
+Shapes: H height, W width, B batch, h hidden units, K kernel width, G = 4h.
+
+Arithmetic is counted from shapes, two operations for a multiply-add, and only where
+it is the model's: products at weights that a mask hides, at offset positions of the
+skewed map and of zeros beyond an edge are not counted, nor is anything elementwise.
+A backward pass counts as two forward ones.
+
+Batches are split over all devices. The devices of a CPU are parts of it, so its rates
+and memory are those of the whole; an accelerator's memory is that of each.
+
+The floor of a scan is the time that its parts would take one after another, each at
+the rate that the machine reaches with nothing else to do (`Rates`): the counted
+products, tanh of four gates and a cell state for each unit, and the bytes that have to
+come from memory or go there:
+
+    forward   read the gates' inputs (4h), write the states (h)
+    backward  also write, and read again, the step's derivatives (4h of the gates, and
+              2h that are at least float32); read states and their gradient (2h),
+              write the gates' (4h)
+
+The floor of a whole step is that of its products alone.
+"""
+
+import dataclasses
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import Config, ModelConfig, TrainConfig
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models.pixel_rnn import PixelRNN
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training.step import AXIS
+
+
+@dataclasses.dataclass
+class Work:
+  """What a run cannot do without; see the top of this file.
+
+  Attributes:
+    operations: of products, two for a multiply-add.
+    bytes: read or written.
+    tanh: values.
+  """
+
+  operations: float
+  bytes: float = 0.0
+  tanh: float = 0.0
+
+
+@dataclasses.dataclass
+class Rates:
+  """What all devices together reach in one thing at a time, a second.
+
+  Attributes:
+    operations: of the largest matrix product.
+    bytes: read and written, copying 256 MiB.
+    tanh: values, of 2^18 of them.
+  """
+
+  operations: float
+  bytes: float
+  tanh: float
+
+  def floor(self, work: Work) -> dict[str, float]:
+    """Seconds for each part of the work, by name."""
+    return {
+        "products": work.operations / self.operations,
+        "bytes": work.bytes / self.bytes,
+        "tanh": work.tanh / self.tanh,
+    }
+
+
+@dataclasses.dataclass
+class Measurement:
+  """One line of the table.
+
+  Attributes:
+    name: what was run.
+    compile_seconds: of the program.
+    seconds: median of a run; `spread` is (the smallest, the largest).
+    images: that a run covers.
+    work: counted, of a run.
+    memory: bytes of arguments, results and temporaries together, as the compiler
+      plans them, of a CPU or of each accelerator; None where it does not say.
+  """
+
+  name: str
+  compile_seconds: float
+  seconds: float
+  spread: tuple[float, float]
+  images: int
+  work: Work
+  memory: int | None
+
+  def record(self, rates: Rates) -> dict:
+    """For JSON: the fields, images/s, the fraction of the peak, and the floor."""
+    rate = self.work.operations / self.seconds
+    return dataclasses.asdict(self) | {
+        "images_per_second": self.images / self.seconds,
+        "flops_per_second": rate,
+        "fraction_of_peak": rate / rates.operations,
+        "floor_seconds": rates.floor(self.work),
+    }
+
+
+def measure(
+    name: str, function: Callable, arguments: tuple, images: int, work: Work,
+    repeats: int, devices: int,
+) -> Measurement:
+  """Compiles a function of `pmap`, warms it up and times it, synchronised."""
+  start = time.perf_counter()
+  compiled = function.lower(*arguments).compile()
+  compile_seconds = time.perf_counter() - start
+  seconds = _times(lambda: compiled(*arguments), repeats)
+  return Measurement(
+      name, compile_seconds, statistics.median(seconds),
+      (min(seconds), max(seconds)), images, work, memory(compiled, devices))
+
+
+def measure_rates(dtype: str, repeats: int) -> Rates:
+  """The rates of all devices: products of `dtype`, the rest float32."""
+  megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
+  copy = jax.jit(lambda x: x + 1.0)
+  values = jax.random.normal(jax.random.key(0), (2**18,))
+  many = 32  # in one program, as a single run is too short to time
+  tanh = jax.jit(lambda x: jax.lax.fori_loop(0, many, lambda _, x: jnp.tanh(x), x))
+  # Measured on the first one. A CPU's first device may use all of its cores.
+  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
+  return Rates(
+      devices * product_peak(dtype, repeats),
+      devices * 2 * megabytes.nbytes / min(_times(lambda: copy(megabytes), repeats)),
+      devices * many * values.size / min(_times(lambda: tanh(values), repeats)))
+
+
+def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
+  """The most operations/s that a square matrix product of some size reaches."""
+  peak = 0.0
+  for size in sizes:
+    a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    best = min(_times(lambda a=a, f=product: f(a, a), repeats))
+    peak = max(peak, 2 * size**3 / best)
+    if best > 1.0:  # larger ones take too long here
+      break
+  return peak
+
+
+def scan_measurements(
+    config: ModelConfig, batch: int, implementations: list[str], repeats: int
+) -> list[Measurement]:
+  """The recurrence of one layer alone, for the LSTM kinds.
+
+  Each implementation over all devices and, where a CPU has several, on one of them,
+  which may use all of the cores.
+  For the Diagonal BiLSTM with skew and unskew; `autodiff` with one image in a
+  map, as the paper has it, `fused` with as many as the layer takes.
+
+  Raises:
+    InputError: the batch cannot be split evenly over the devices.
+  """
+  if config.kind == "pixel_cnn":
+    return []
+  height, width, _ = config.image_shape
+  h = config.hidden
+  directions, taps = (
+      (1, config.kernel_size) if config.kind == "row_lstm" else (2, 2))
+  positions = directions * height * width * batch
+  narrow = jnp.dtype(config.dtype).itemsize
+  wide = max(narrow, 4)
+  operations = 2.0 * positions * taps * h * 4 * h
+  forward = Work(operations, positions * h * 5 * narrow, positions * h * 5)
+  both = Work(
+      3 * operations,
+      forward.bytes
+      + positions * h * (2 * (4 * narrow + 2 * wide) + (2 + 4) * narrow),
+      forward.tanh)
+  measured = []
+  parallel.check_batch_size(TrainConfig(batch_size=batch))
+  counts = [jax.device_count()]
+  if counts[0] > 1 and jax.default_backend() == "cpu":
+    counts.append(1)
+  for implementation, devices in itertools.product(implementations, counts):
+    of_device = batch // devices
+    options = dict(implementation=implementation, unroll=config.unroll)
+    if config.kind == "row_lstm":
+      scan = functools.partial(ops.row_scan, **options)
+      inputs, stack = (height, width, of_device, 4 * h), ()
+    else:
+      images = 1
+      if implementation != "autodiff":
+        images = build_model(config).layer.images_per_strip(of_device)
+      options["width"] = width if images > 1 else None
+      scan = functools.partial(_diagonal, options)
+      inputs, stack = (2, height, images * width, of_device // images, 4 * h), (2,)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (devices, *inputs)).astype(config.dtype)
+    kernel = jax.random.normal(keys[1], (*stack, taps, h, 4 * h)) * (taps * h) ** -0.5
+    weights = jax.random.normal(
+        keys[2], (devices, *inputs[:-1], h)).astype(config.dtype)
+    state = jnp.zeros((*stack, h))
+
+    def gradient(x, weights, *params, scan=scan):
+      def loss(x, *params):
+        return jnp.sum((scan(x, *params) * weights).astype(jnp.float32))
+
+      x, *params = jax.grad(loss, argnums=(0, 1, 2, 3))(x, *params)
+      return x, lax.psum(params, AXIS)
+
+    chosen = jax.devices()[:devices]
+    over = functools.partial(jax.pmap, axis_name=AXIS, devices=chosen)
+    x, weights = (over(lambda values: values)(values) for values in (x, weights))
+    params = parallel.replicate((kernel, state, state), chosen)
+    name = f"scan, {implementation}" + (", 1 device" if devices < counts[0] else "")
+    measured += [
+        measure(f"{name}: forward", over(scan, in_axes=(0, None, None, None)),
+                (x, *params), batch, forward, repeats, devices),
+        measure(f"{name}: forward + backward",
+                over(gradient, in_axes=(0, 0, None, None, None), out_axes=(0, None)),
+                (x, weights, *params), batch, both, repeats, devices),
+    ]
+  return measured
+
+
+def _diagonal(options: dict, inputs: jax.Array, *params: jax.Array) -> jax.Array:
+  """`diagonal_scan` of maps in image space, [D, H, W, B, 4h] to [D, H, W, B, h]."""
+  skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
+  states = ops.diagonal_scan(skewed, *params, **options)
+  return jnp.stack([ops.unskew(states[:, d]) for d in range(len(inputs))])
+
+
+def model_operations(model: PixelRNN) -> float:
+  """Operations of one image through the whole network, forward."""
+  config, layer = model.config, model.layer
+  height, width, _ = config.image_shape
+  weights = model.first_mask.sum() + sum(m.sum() for m in model.head.masks)
+  one_layer = sum(mask.sum() for mask in layer.masks.values())
+  if config.kind == "row_lstm":
+    one_layer += config.kernel_size * config.hidden * 4 * config.hidden
+  elif config.kind == "diagonal_bilstm":
+    one_layer += 2 * 2 * config.hidden * 4 * config.hidden
+  return 2.0 * height * width * float(weights + config.layers * one_layer)
+
+
+def step_measurements(config: Config, repeats: int) -> list[Measurement]:
+  """The whole network forward, and the training step over all devices."""
+  model, batch = build_model(config.model), config.train.batch_size
+  parallel.check_batch_size(config.train)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  shape = config.model.image_shape
+  images = np.random.default_rng(0).integers(
+      0, config.model.levels, (batch, *shape), np.uint8)
+  state = parallel.replicate(jax.jit(
+      lambda key: init_state(model, optimizer, key, shape))(jax.random.key(0)))
+  operations = batch * model_operations(model)
+  batch_of_devices = parallel.shard(images)
+  mask = parallel.shard(np.ones(batch, bool))
+  forward = measure(
+      "network: forward", parallel.make_eval_step(model),
+      (state.params, batch_of_devices, mask), batch, Work(operations), repeats,
+      jax.local_device_count())
+
+  step = parallel.make_train_step(model, optimizer, config.train.accumulate)
+  start = time.perf_counter()
+  compiled = step.lower(state, batch_of_devices).compile()
+  compile_seconds = time.perf_counter() - start
+
+  def one_step():
+    nonlocal state  # the step consumes the state that it is given
+    state, metrics = compiled(state, batch_of_devices)
+    return metrics
+
+  seconds = _times(one_step, repeats)
+  return [forward, Measurement(
+      "training step", compile_seconds, statistics.median(seconds),
+      (min(seconds), max(seconds)), batch, Work(3 * operations),
+      memory(compiled, jax.local_device_count()))]
+
+
+def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:
+  """How fast the data pipeline alone gives batches, after the first one."""
+  next(iterator)
+  start, batches = time.perf_counter(), 0
+  while time.perf_counter() - start < seconds:
+    next(iterator)
+    batches += 1
+  return batches * config.train.batch_size / (time.perf_counter() - start)
+
+
+def _times(run: Callable, repeats: int) -> list[float]:
+  """Seconds of each of `repeats` runs, after one to warm up."""
+  jax.block_until_ready(run())
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    seconds.append(time.perf_counter() - start)
+  return seconds
+
+
+def memory(compiled, devices: int = 1) -> int | None:
+  """Bytes of a compiled program's arguments, results and temporaries.
+
+  Args:
+    compiled: the program.
+    devices: of a CPU that run it at once; an accelerator's memory is its own.
+  """
+  analysis = compiled.memory_analysis()
+  if analysis is None:
+    return None
+  share = devices if jax.default_backend() == "cpu" else 1
+  return share * (
+      analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+      + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes)

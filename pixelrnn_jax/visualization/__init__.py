@@ -1,0 +1,1 @@
+"""Visualization: PNG files of images, and diagrams."""

@@ -1,0 +1,156 @@
+"""experiments/pixelrnn_jax.ipynb, run from top to bottom at a small size."""
+
+import base64
+import io
+import json
+import math
+import os
+import re
+import warnings
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+import pixelrnn_jax as prnn
+from helpers.programs import EXPERIMENTS
+from pixelrnn_jax import data
+from pixelrnn_jax.visualization import run_pictures
+
+PATH = EXPERIMENTS / "pixelrnn_jax.ipynb"
+SMALL = """\
+CONFIG = "quickstart:smoke"
+WORKDIR = "runs/smoke"
+STEPS = 6
+SAMPLES = 4
+COMPLETED = 2
+SHOWN = 3
+"""
+# The cells that show a picture, by id.
+PICTURES = [
+    "train", "samples", "completions", "conditionals", "nll", "packaged", "fields"]
+
+
+def read():
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")  # cells without an id, for one, are only warned of
+    document = nbformat.read(PATH, as_version=4)
+    nbformat.validate(document)
+  return document
+
+
+def parameters_of(document):
+  cell, = (c for c in document.cells if "parameters" in c.metadata.get("tags", []))
+  return cell
+
+
+def code_of(document):
+  return [cell for cell in document.cells if cell.cell_type == "code"]
+
+
+def text_of(cell, name="stdout"):
+  return "".join(
+      output.text for output in cell.outputs
+      if output.output_type == "stream" and output.name == name)
+
+
+def pixels_of(cell):
+  """The pixels of the PNG pictures that a cell shows, [H, W] or [H, W, C] each."""
+  pngs = [
+      output.data["image/png"] for output in cell.outputs
+      if "image/png" in output.get("data", {})]
+  return [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in pngs]
+
+
+def execute(folder):
+  """The code cells, run at the small size in `folder`, by id."""
+  document = read()
+  parameters_of(document).source = SMALL
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    # Nothing of the user's is read, nothing is left in their home.
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
+                 "JUPYTER_RUNTIME_DIR"):
+      patch.setenv(name, str(folder / name.lower()))
+    NotebookClient(
+        document, timeout=300, kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}}).execute()
+  return {cell.id: cell for cell in code_of(document)}
+
+
+def test_it_is_stored_without_outputs():
+  document = read()
+  assert (document.nbformat, document.nbformat_minor) == (4, 5)
+  for cell in code_of(document):
+    assert cell.outputs == [] and cell.execution_count is None
+  # Each parameter, and nothing else, is what the test overwrites.
+  names = [
+      re.findall(r"^([A-Z]+) =", source, re.MULTILINE)
+      for source in (parameters_of(document).source, SMALL)]
+  assert names[0] == names[1]
+
+
+def test_it_runs_from_top_to_bottom(tmp_path):
+  # One test: of several, each worker of pytest-xdist would run the notebook anew.
+  cells, workdir = execute(tmp_path), tmp_path / "runs" / "smoke"
+  check_every_cell_ran(cells)
+  check_figures(cells, workdir)
+  check_pictures(cells, workdir)
+
+
+def check_every_cell_ran(cells):
+  assert [cell.execution_count for cell in cells.values()] == list(
+      range(1, len(cells) + 1))
+  for cell in cells.values():
+    assert not [o for o in cell.outputs if o.output_type == "error"]
+    # Progress bars are all that may come on stderr.
+    assert not re.search("warning|error|traceback", text_of(cell, "stderr"), re.I)
+  assert "pip" not in text_of(cells["install"])  # it is installed already
+  if os.environ["JAX_PLATFORMS"] == "cpu":
+    assert text_of(cells["train"]).count("CpuDevice") == 2
+    assert "2 device(s), 8 images of a batch on each" in text_of(cells["devices"])
+
+
+def check_figures(cells, workdir):
+  """What is printed is the run's, and finite."""
+  record = json.loads((workdir / "evaluation.json").read_text())
+  nats = record["nats_per_image"]
+  assert math.isfinite(nats) and record["step"] == 6 and record["images"] == 256
+  assert record["data"] == "MNIST (packaged), static binarisation, test[:256]"
+  for cell, pattern in (("train", r"^test: (\S+) \+/-"), ("evaluation", r"^NLL (\S+)")):
+    printed, = re.findall(pattern, text_of(cells[cell]), re.MULTILINE)
+    assert float(printed) == pytest.approx(nats, abs=1e-3)
+    assert record["data"] in text_of(cells[cell])
+  # By hand, of the first images.
+  _, model, variables = prnn.restore(str(workdir))
+  config = prnn.load_config("quickstart:smoke")
+  source = data.load_source(config, "test")
+  by_hand = -prnn.log_prob(model, variables, np.stack([source[i] for i in range(3)]))
+  text = text_of(cells["api"])
+  assert [float(x) for x in re.findall(r"\d+\.\d\d", text)] == pytest.approx(
+      np.asarray(by_hand), abs=0.01)
+  assert "nats/image" in text and source.description in text
+
+
+def check_pictures(cells, workdir):
+  """Each picture is shown, is not blank, and is the run's."""
+  shown = {id: pixels_of(cell) for id, cell in cells.items()}
+  assert {id: len(images) for id, images in shown.items() if images} == {
+      id: 1 for id in PICTURES}
+  for image, in (shown[id] for id in PICTURES):
+    assert min(image.shape[:2]) >= 150 and image.std() > 5
+  # What is shown is what the work directory holds; of the curve, the last state.
+  names = {"train": "curves.png", "packaged": "packaged.png",
+           "fields": "receptive_fields.png"}
+  for id in PICTURES:
+    path, = (workdir / "samples").glob(names.get(id, f"{id}_*.png"))
+    np.testing.assert_array_equal(shown[id][0], np.asarray(Image.open(path)))
+  run_pictures.draw_curves([str(workdir)], output=str(workdir / "again.png"))
+  np.testing.assert_array_equal(
+      shown["train"][0], np.asarray(Image.open(workdir / "again.png")))
+  # The three kinds see more and more.
+  seen = np.all(shown["fields"][0][..., :3] == (0x7F, 0xA8, 0xD9), axis=-1)
+  counts = [part.sum() for part in np.array_split(seen[:, :, None], 3, axis=1)]
+  assert 0 < counts[0] < counts[1] < counts[2]

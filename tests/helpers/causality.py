@@ -1,0 +1,119 @@
+"""What a model sees: Jacobians of logits in inputs, and receptive fields by reasoning.
+
+Values are numbered in raster order, i = (r W + c) C + channel.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pixelrnn_jax.configs.schema import ModelConfig, OptimizerConfig
+from pixelrnn_jax.inference import likelihood
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.optimizer import make_optimizer
+
+HEIGHT, WIDTH, LEVELS, LAYERS = 3, 6, 3, 2
+FIRST, KERNEL = 3, 3
+
+
+def make(kind, channels, residual, skip):
+  return build_model(ModelConfig(
+      kind, (HEIGHT, WIDTH, channels), levels=LEVELS, hidden=12, layers=LAYERS,
+      head_features=24, kernel_size=KERNEL, first_kernel_size=FIRST,
+      residual=residual, skip=skip, dtype="float64"))
+
+
+def make_gradient(model, rng):
+  """Of the mean loss of some images."""
+  images = rng.integers(0, LEVELS, (4, *model.config.image_shape), np.uint8)
+  return jax.jit(jax.grad(
+      lambda variables: -likelihood.log_prob(model, variables, images).mean()))
+
+
+def after_a_step(variables, gradient, optimizer):
+  """The parameters after one large step of the optimiser of that name."""
+  optimizer = make_optimizer(
+      OptimizerConfig(name=optimizer, learning_rate=1e-2, clip_norm=0.0), steps=1)
+  params = variables["params"]
+  updates, _ = optimizer.update(
+      gradient(variables)["params"], optimizer.init(params), params)
+  return {"params": optax.apply_updates(params, updates)}
+
+
+def make_jacobian(model):
+  """(variables, image) to |d logits of value i / d input j|, the largest [i, j]."""
+  size = int(np.prod(model.config.image_shape))
+
+  @jax.jit
+  def jacobian(variables, image):
+    values = jax.jacrev(
+        lambda x: model.apply(variables, x[None]).reshape(size, LEVELS))(image)
+    return jnp.abs(values).max(axis=1).reshape(size, size)
+
+  return jacobian
+
+
+def pixels_seen(kind):
+  """bool [H, W, H, W]: pixel (r, c) sees pixel (r', c') or part of it.
+
+  The own pixel is true: with several channels, earlier channels are seen.
+  """
+  seen = np.zeros((HEIGHT, WIDTH, HEIGHT, WIDTH), bool)
+  rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+  for r in range(HEIGHT):
+    for c in range(WIDTH):
+      seen[r, c] = field(kind, r, c, rows, columns)
+  return seen
+
+
+def field(kind, r, c, rows, columns):
+  """The receptive field of (r, c) as a mask over the image, by reasoning.
+
+  Each layer adds its own reach to that of the layers below it.
+  """
+  own_row = (rows == r) & (columns <= c)
+  if kind == "diagonal_bilstm":
+    return (rows < r) | own_row  # the whole past
+  if kind == "row_lstm":
+    # In its own row: the first layer's reach and each layer's. A row up costs a
+    # step of a recurrence, KERNEL // 2 to either side; to the right the first
+    # layer adds its own reach, but only on its way up (mask A).
+    up = r - rows
+    left = FIRST // 2 + LAYERS * (KERNEL // 2)
+    triangle = (
+        (up > 0)
+        & (columns >= c - left - up * (KERNEL // 2))
+        & (columns <= c + FIRST // 2 + (up - 1) * (KERNEL // 2))
+    )
+    return triangle | (own_row & (columns >= c - left))
+  # PixelCNN: positions reachable by LAYERS + 1 masked 3x3 steps.
+  reach = np.zeros((HEIGHT, WIDTH), bool)
+  reach[r, c] = True
+  for _ in range(LAYERS + 1):
+    grown = reach.copy()
+    for rr, cc in zip(*np.nonzero(reach), strict=True):
+      for dr, dc in [(-1, -1), (-1, 0), (-1, 1), (0, -1)]:
+        if 0 <= rr + dr < HEIGHT and 0 <= cc + dc < WIDTH:
+          grown[rr + dr, cc + dc] = True
+    reach = grown
+  return reach
+
+
+def values_seen(kind, channels):
+  """bool [i, j]: value i sees value j, both in the order row, column, channel."""
+  size = HEIGHT * WIDTH * channels
+  pixels = pixels_seen(kind).reshape(HEIGHT * WIDTH, -1)
+  seen = np.kron(pixels, np.ones((channels, channels), bool))
+  seen &= np.tril(np.ones((size, size), bool), k=-1)
+  if kind == "diagonal_bilstm":
+    # The one hole in the paper's 'entire past': mask A keeps a pixel's last
+    # channel out of all features of its own row up to its column, so the last
+    # value of a row is in no feature of that row, and the right-to-left states,
+    # which come from the row above, do not have it. The first layer sees it
+    # from near by.
+    order = seen.reshape(HEIGHT, WIDTH, channels, HEIGHT, WIDTH, channels)
+    for r in range(1, HEIGHT):
+      for c in range(WIDTH - 1 - FIRST // 2):
+        order[r, c, :, r - 1, WIDTH - 1, channels - 1] = False
+  return seen

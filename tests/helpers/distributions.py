@@ -1,0 +1,31 @@
+"""Every image that there is, and how often it should be drawn."""
+
+import itertools
+
+import numpy as np
+
+
+def every_image(shape, levels):
+  size = int(np.prod(shape))
+  values = itertools.product(range(levels), repeat=size)
+  return np.array(list(values), np.uint8).reshape(-1, *shape)
+
+
+def chi_square(counts, probabilities):
+  """Standard deviations by which Pearson's statistic exceeds its mean."""
+  expected = counts.sum() * probabilities
+  # Rare outcomes are pooled, so that the statistic is close to normal.
+  common = expected >= 10
+  pool = lambda x: np.append(x[common], x[~common].sum())  # noqa: E731
+  counts, expected = pool(counts), pool(expected)
+  keep = expected > 0
+  counts, expected = counts[keep], expected[keep]
+  degrees = len(counts) - 1
+  statistic = ((counts - expected) ** 2 / expected).sum()
+  return (statistic - degrees) / np.sqrt(2 * degrees)
+
+
+def index_of(images, levels):
+  """The position of each image in `every_image`."""
+  flat = images.reshape(len(images), -1).astype(np.int64)
+  return flat @ (levels ** np.arange(flat.shape[1])[::-1])

@@ -1,0 +1,57 @@
+"""The receptive field: the set that reasoning gives, the strength that its equation
+gives."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers.causality import HEIGHT, WIDTH, make, values_seen
+from helpers.parameters import random_variables
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.receptive_field import receptive_field
+from pixelrnn_jax.models import build_model
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_is_what_the_model_sees(kind, channels):
+  model = make(kind, channels, residual=True, skip=True)
+  variables = random_variables(model, np.random.default_rng(1), 0.1)
+  seen = values_seen(kind, channels).reshape(HEIGHT, WIDTH, channels, HEIGHT, WIDTH, -1)
+  for row, column in [(0, 0), (1, 1), (2, 2), (2, WIDTH - 1)]:
+    field = receptive_field(
+        model, variables, (row, column), jax.random.key(0), num=32)
+    # What any channel of the pixel sees.
+    np.testing.assert_array_equal(field > 0, seen[row, column].any(axis=0))
+
+
+def test_strength_and_no_cancelling():
+  """Of a linear model, the equation's limit; logits that cancel are seen."""
+  rng = np.random.default_rng(0)
+  weights = rng.normal(size=(2, 3, 2, 2, 2, 3, 2))  # of pixel, channel, level, input
+  weights[1, 1, :, 1] = -weights[1, 1, :, 0]  # their sum sees nothing
+  weights[1, 1, ..., 0, 0, 0] = 0
+  model = types.SimpleNamespace(
+      config=ModelConfig("pixel_cnn", (2, 3, 2), levels=2),
+      apply=lambda variables, x: jnp.einsum("rckljst,bjst->brckl", variables, x))
+  field = receptive_field(model, weights, (1, 1), jax.random.key(0), num=20_000)
+  expected = np.sqrt(2 / np.pi) * np.sqrt((weights[1, 1] ** 2).sum(axis=(0, 1)))
+  np.testing.assert_allclose(field, expected, rtol=0.03)
+  assert (np.asarray(field) == 0).sum() == 1
+
+
+def test_bad_arguments():
+  model = build_model(ModelConfig("row_lstm", (4, 6, 1), levels=2))
+  for pixel in [(4, 0), (0, 6), (-1, 0)]:
+    with pytest.raises(InputError, match="rows are 0 to 3, columns 0 to 5"):
+      receptive_field(model, {}, pixel, jax.random.key(0))
+  with pytest.raises(InputError, match="num=0"):
+    receptive_field(model, {}, (0, 0), jax.random.key(0), num=0)
+  model = build_model(ModelConfig("row_lstm", (4, 6, 1), levels=2, multi_scale=(2,)))
+  with pytest.raises(InputError, match="single scale"):
+    receptive_field(model, {}, (0, 0), jax.random.key(0))

@@ -1,0 +1,208 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from pixelrnn_jax import build_model, data
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs.checkpoint import Checkpoints
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.restore import load_run, restore
+from pixelrnn_jax.runs.state import init_state
+
+
+@pytest.fixture
+def parts(tiny_config):
+  """A state and a data iterator."""
+  model = build_model(tiny_config.model)
+  optimizer = make_optimizer(tiny_config.optimizer, tiny_config.train.steps)
+  state = init_state(
+      model, optimizer, jax.random.key(0), tiny_config.model.image_shape)
+  source = data.load_source(tiny_config, "train")
+  return jax.device_get(state), lambda: data.train_iterator(tiny_config, source)
+
+
+def at(state, step):
+  """The state, told apart by its step."""
+  params = jax.tree.map(lambda x: x + np.float32(step), state.params)
+  return state.replace(step=np.int32(step), params=params)
+
+
+def equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+  return True
+
+
+def test_state_and_data_come_back(tmp_path, parts):
+  state, make_iterator = parts
+  iterator = make_iterator()
+  for _ in range(7):
+    next(iterator)
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(7, at(state, 7), iterator, 1.5)
+  other = make_iterator()
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    restored = checkpoints.restore(jax.eval_shape(lambda: state), other)
+  assert equal(restored.state, at(state, 7))
+  assert jax.tree.structure(restored.state) == jax.tree.structure(state)
+  assert restored.info.validation_nats == 1.5
+  assert restored.info.devices == jax.device_count()
+  assert restored.damaged == []
+  for _ in range(10):  # into the next epoch
+    np.testing.assert_array_equal(next(iterator), next(other))
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path, parts):
+  state, make_iterator = parts
+  iterator = make_iterator()
+  kept = []
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    for step, nats in enumerate([5.0, 3.0, None, 4.0, 3.0, 2.0, None], start=1):
+      checkpoints.save(step, at(state, step), iterator, nats)
+      kept.append(checkpoints.steps())
+    assert checkpoints.ranking() == [(2.0, 6)]
+  assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7]]
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    assert checkpoints.steps() == [6, 7]
+    assert equal(checkpoints.restore(state).state, at(state, 7))
+    assert equal(checkpoints.restore(state, which="best").state, at(state, 6))
+
+
+def test_a_step_can_be_saved_again(tmp_path, parts):
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(3, at(state, 3), make_iterator(), None)
+    checkpoints.save(3, at(state, 3), make_iterator(), 1.0)
+    assert checkpoints.ranking() == [(1.0, 3)]
+
+
+def checkpoint_files(workdir, step):
+  folder = pathlib.Path(workdir) / "checkpoints" / str(step)
+  return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def empty(path):
+  path.write_bytes(b"")
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 0x55
+  path.write_bytes(bytes(content))
+
+
+def remove(path):
+  path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, remove])
+def test_any_damaged_file_falls_back(tmp_path, parts, damage, capsys):
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, at(state, step), make_iterator(), None)
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    for path in checkpoint_files(tmp_path, 2):
+      content = path.read_bytes()
+      damage(path)
+      restored = checkpoints.restore(state, make_iterator())
+      if path.name == "sums.json" and damage is remove:
+        # As after a kill between the checkpoint and its sums.
+        assert equal(restored.state, at(state, 2))
+      else:
+        assert equal(restored.state, at(state, 1)), path
+        (step, reason), = restored.damaged
+        message = capsys.readouterr().err
+        assert f"checkpoint of step 2 is damaged: {reason}" in message
+        assert step == 2 and "going back to that of step 1" in message
+        if path.name != "sums.json":
+          assert path.name in reason
+      path.write_bytes(content)
+    assert equal(checkpoints.restore(state).state, at(state, 2))
+
+
+# TensorStore's callbacks may find Orbax's event loop closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [truncate, empty, remove])
+def test_without_sums_what_orbax_notices_falls_back(tmp_path, parts, damage):
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, at(state, step), make_iterator(), None)
+  (tmp_path / "checkpoints" / "2" / "sums.json").unlink()
+  fell_back = set()
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    for path in checkpoint_files(tmp_path, 2):
+      content = path.read_bytes()
+      damage(path)
+      restored = checkpoints.restore(state, make_iterator())
+      assert equal(restored.state, at(state, 1 if restored.damaged else 2)), path
+      if restored.damaged:
+        fell_back.add(path.name)
+      path.write_bytes(content)
+  assert {"_METADATA", "metadata", "process_0-of-1.json"} <= fell_back
+
+
+def test_all_damaged_is_an_error_and_deletes_nothing(copy_run):
+  workdir = copy_run()
+  with Checkpoints(str(workdir)) as checkpoints:
+    steps = checkpoints.steps()
+  for step in steps:
+    truncate(checkpoint_files(workdir, step)[-1])
+  before = sorted(workdir.rglob("*"))
+  for which in ("last", "best"):
+    with pytest.raises(InputError) as error:
+      restore(str(workdir), which)
+    assert "can be read" in str(error.value)
+    assert "is truncated" in str(error.value)
+    assert "Nothing was deleted" in str(error.value)
+  assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_config_of_other_sizes_does_not_fit(copy_run):
+  workdir = copy_run()
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  config["model"]["hidden"] *= 2
+  path.write_text(json.dumps(config))
+  with pytest.raises(InputError, match="does not belong to the config.json"):
+    restore(str(workdir))
+
+
+def test_the_best_checkpoint_is_the_validated_one(finished_run):
+  with Checkpoints(str(finished_run)) as checkpoints:
+    best_nats, best_step = checkpoints.ranking()[0]
+    assert max(checkpoints.steps()) == 12
+  assert load_run(str(finished_run)).step == 12
+  assert load_run(str(finished_run), "best").step == best_step
+
+
+def test_restore_messages(tmp_path, copy_run):
+  with pytest.raises(InputError, match="no work directory '.*nowhere'"):
+    restore(str(tmp_path / "nowhere"))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(InputError, match="holds no config.json"):
+    restore(str(tmp_path / "empty"))
+  workdir = copy_run()
+  with pytest.raises(InputError, match="must be 'last' or 'best'"):
+    restore(str(workdir), "newest")
+  (workdir / "checkpoints").rename(workdir / "gone")
+  with pytest.raises(InputError, match="There is no checkpoint"):
+    restore(str(workdir))
+  truncate(workdir / "config.json")
+  with pytest.raises(InputError, match="config.json is damaged: .*not valid JSON"):
+    restore(str(workdir))
+
+
+def test_a_best_one_needs_a_validation(tmp_path, parts):
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), make_iterator(), None)
+    with pytest.raises(InputError, match="no.* has a validation figure|has a valid"):
+      checkpoints.restore(state, which="best")

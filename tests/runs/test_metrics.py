@@ -1,0 +1,58 @@
+import json
+import struct
+
+from tensorboardX.proto.event_pb2 import Event
+
+from pixelrnn_jax.runs.metrics import MetricsWriter
+
+
+def read(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_events(folder):
+  """The events of TensorBoard's one file: length, CRC, event, CRC, and so on."""
+  path, = folder.glob("events.out.tfevents.*")
+  content, events = path.read_bytes(), []
+  while content:
+    length, = struct.unpack("<Q", content[:8])
+    events.append(Event.FromString(content[12:12 + length]))
+    content = content[16 + length:]
+  return events
+
+
+def test_events_for_tensorboard(tmp_path):
+  with MetricsWriter(str(tmp_path), 4) as metrics:
+    metrics.write(5, {"a": 1.5, "b": 2.5}, "digits")
+    found = [  # without waiting for the end
+        (event.step, value.tag, value.simple_value)
+        for event in read_events(tmp_path) for value in event.summary.value]
+  assert found == [(5, "a", 1.5), (5, "b", 2.5)]
+  version, start = read_events(tmp_path)[:2]
+  assert version.file_version == "brain.Event:2"
+  # What an earlier, killed run has written from step 5 on does not count.
+  assert start.step == 5 and start.session_log.status == start.session_log.START
+
+
+def test_lines_carry_step_figures_and_data(tmp_path):
+  with MetricsWriter(str(tmp_path), 0) as metrics:
+    metrics.write(5, {"train/nats_per_image": 1.5}, "digits")
+    metrics.write(5, {"validation/nats_per_image": 2.5}, "digits, validation")
+  assert read(tmp_path / "metrics.jsonl") == [
+      {"step": 5, "train/nats_per_image": 1.5, "data": "digits"},
+      {"step": 5, "validation/nats_per_image": 2.5, "data": "digits, validation"},
+  ]
+  assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_resuming_drops_later_and_broken_lines(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  with MetricsWriter(str(tmp_path), 0) as metrics:
+    for step in (1, 2, 3, 4):
+      metrics.write(step, {"a": step}, "")
+  with open(path, "ab") as file:
+    file.write(b'{}\n[]\nnull\n{"step": "x"}\n\xff\xfe\n{"step": 2, "a"')
+  with MetricsWriter(str(tmp_path), 2) as metrics:
+    metrics.write(3, {"a": 30.0}, "")
+  assert [(line["step"], line["a"]) for line in read(path)] == [
+      (1, 1), (2, 2), (3, 30)]

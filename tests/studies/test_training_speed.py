@@ -1,0 +1,56 @@
+"""What the benchmark counts, and that it runs."""
+
+import numpy as np
+import pytest
+
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import KINDS, ModelConfig
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.studies import training_speed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_operations_of_a_network_counted_by_hand(kind):
+  # One channel: the only hidden weights are the 7x7's centre and the future.
+  model = build_model(ModelConfig(
+      kind, (2, 3, 1), levels=2, hidden=4, layers=5, head_features=6))
+  h, first = 4, 24 * 8  # 24 visible taps, 1 to 2h
+  head = 8 * 6 + 6 * 6 + 6 * 1
+  layer = {
+      "pixel_cnn": 8 * 4 + 5 * 4 * 4,  # 1x1, then 5 visible taps
+      "row_lstm": 2 * 8 * 16 + 3 * 4 * 16,  # 2 visible taps; 3 state taps
+      "diagonal_bilstm": 2 * (8 * 16 + 2 * 4 * 16),
+  }[kind] + h * 8
+  expected = 2 * 6 * (first + 5 * layer + head)
+  assert training_speed.model_operations(model) == expected
+
+
+def test_a_measurement_is_of_the_function_that_was_run():
+  config = load_config("row_lstm_cifar10:smoke")
+  measured = training_speed.scan_measurements(config.model, 2, ["fused", "autodiff"], 2)
+  assert [m.name for m in measured] == [
+      f"scan, {i}{n}: {d}" for i in ("fused", "autodiff") for n in ("", ", 1 device")
+      for d in ("forward", "forward + backward")]
+  # 8x8 image, h = 12: 64 positions, batch 2, 3 taps of 12 by 48.
+  forward, both = measured[0].work, measured[1].work
+  assert forward.operations == 2 * 64 * 2 * 3 * 12 * 48
+  assert both.operations == 3 * forward.operations
+  # A value for each gate and the state; then six derivatives twice, and six more.
+  assert forward.bytes == 4 * 64 * 2 * 12 * 5
+  assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 6 + 6)
+  assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 5)
+  # The same work, whatever runs it: the loops differ by what they copy only.
+  assert all(m.work in (forward, both) for m in measured)
+  rates = training_speed.Rates(1e9, 1e8, 1e7)
+  for m in measured:
+    assert 0 < m.spread[0] <= m.seconds <= m.spread[1] and m.compile_seconds > 0
+    record = m.record(rates)
+    assert record["images_per_second"] == pytest.approx(2 / m.seconds)
+    assert record["fraction_of_peak"] == m.work.operations / m.seconds / 1e9
+    assert record["floor_seconds"] == {
+        "products": m.work.operations / 1e9, "bytes": m.work.bytes / 1e8,
+        "tanh": m.work.tanh / 1e7}
+  forward, step = training_speed.step_measurements(config, 2)
+  assert step.work.operations == pytest.approx(3 * forward.work.operations)
+  assert step.work.tanh == step.work.bytes == 0
+  assert np.isfinite(training_speed.product_peak("float32", 1, sizes=(64,)))
