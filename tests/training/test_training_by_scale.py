@@ -13,12 +13,8 @@ import pixelrnn_jax as prnn
 from pixelrnn_jax import data, ops
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
-from pixelrnn_jax.runs.state import (
-  init_state,
-  make_optimizer,
-  make_schedule,
-  updates_taken,
-)
+from pixelrnn_jax.runs.optimizer import make_optimizer, make_schedule
+from pixelrnn_jax.runs.state import init_state, updates_taken
 from pixelrnn_jax.training import evaluate_run, parallel, train
 from pixelrnn_jax.training.evaluation import summarize_scales
 from pixelrnn_jax.visualization import grids, run_pictures
