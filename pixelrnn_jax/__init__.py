@@ -22,8 +22,12 @@ from pixelrnn_jax.inference.likelihood import bits_per_dim, log_prob, log_probs
 from pixelrnn_jax.inference.sampling import complete, sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.restore import restore
+from pixelrnn_jax.training import train
+
+__version__ = "0.2.0"
 
 __all__ = [
+    "__version__",
     "Config",
     "DataConfig",
     "InputError",
@@ -38,4 +42,5 @@ __all__ = [
     "log_probs",
     "restore",
     "sample",
+    "train",
 ]
