@@ -602,6 +602,7 @@ def _walk(folder: str, prefix: str = "", without: Sequence[str] = ()) -> _Found:
         found.others.append(relative(name))
         if name.lower().endswith(_OTHER_FORMATS):
           wrong.append(relative(name))
+  wrong.sort()
   if found.images and wrong:
     raise InputError(
         f"{_source(folder)} holds {len(wrong):,} image files of other formats"
