@@ -28,6 +28,8 @@ def run(
     distributed: define the flags that make this one of several processes.
     optional: without any `--config...`, `main` is handed None.
   """
+  for stream in (sys.stdout, sys.stderr):  # which may not know all letters of a path
+    stream.reconfigure(errors="backslashreplace")
   if distributed:
     _define_process_flags()
   if config:

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -37,6 +38,12 @@ def expand(path: str | os.PathLike) -> str:
         f"{text!r} begins with ~, and there is no such user. Write the whole path, or"
         f" ./{text} for a file of that name.")
   return expanded
+
+
+def printable(text: str) -> str:
+  """Return a text with what stdout cannot take, such as a path's letters, escaped."""
+  encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+  return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def open_file(path: str) -> BinaryIO:

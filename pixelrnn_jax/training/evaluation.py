@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, ModelConfig
-from pixelrnn_jax.errors import Diverged, InputError
+from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -87,6 +87,9 @@ def with_error(figure: float, error: float | None, digits: int) -> str:
   return f"{figure:.{digits}f} +/- {error:.{digits}f}"
 
 
+@out_of_memory(
+    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
+    " config.json.")
 def evaluate(
     eval_step: Callable,
     params,
@@ -240,10 +243,10 @@ def report(
     if workdir is not None:
       files.write_text(
           os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
-    print(
+    print(files.printable(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"
-    )
+    ))
   return record
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
-from pixelrnn_jax.errors import Diverged, InputError, Interrupted
+from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -189,7 +189,7 @@ class _Run:
   def say(self, message: str) -> None:
     """Prints on process 0, above a progress bar."""
     if jax.process_index() == 0:
-      tqdm.write(message)
+      tqdm.write(files.printable(message))
 
   def describe(self, source) -> str:
     """What a figure is of: the data, and the bound if it is one."""
@@ -199,6 +199,10 @@ class _Run:
     """Whether something that is done `every` steps and at the end is due."""
     return self.step % every == 0 or self.step == self.config.train.steps
 
+  @out_of_memory(
+      "Less is taken by --config.train.accumulate=2 or more, which takes a batch in"
+      " parts, --config.model.rematerialize=True, --config.model.dtype=bfloat16, or a"
+      " smaller --config.train.batch_size.")
   def train_all(self) -> None:
     """All that is still to be done."""
     with parallel.together():
