@@ -26,7 +26,7 @@ import jax
 from absl import flags
 
 import command_line
-from pixelrnn_jax import data
+from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
@@ -101,9 +101,9 @@ def main(config: Config) -> None:
         [m.name for m in measured], [m.seconds for m in measured],
         [m.spread for m in measured], [rates.floor(m.work) for m in measured],
         f"{what}\n{machine}")
-    figures.save_figure(figure, _PLOT.value)
+    figures.save_figure(figure, files.expand(_PLOT.value))
   if _JSON.value:
-    with open(_JSON.value, "w", encoding="utf-8") as file:
+    with open(files.expand(_JSON.value), "w", encoding="utf-8") as file:
       json.dump({
           "config": config.name, "machine": machine,
           "rates": dataclasses.asdict(rates),

@@ -28,13 +28,18 @@ def run(
     distributed: define the flags that make this one of several processes.
     optional: without any `--config...`, `main` is handed None.
   """
+  for stream in (sys.stdout, sys.stderr):  # which may not know all letters of a path
+    stream.reconfigure(errors="backslashreplace")
   if distributed:
     _define_process_flags()
   if config:
     main_of_config = main
 
     def main():
-      given = any(re.match(r"--?(no)?config\b", x) for x in sys.argv[1:])
+      # Not where data has moved: that may be of a run.
+      given = any(
+          re.match(r"--?(no)?config\b(?!\.data\.(source|data_dir)\b)", x)
+          for x in sys.argv[1:])
       return main_of_config(
           _checked_config() if given or not optional else None)
 
@@ -130,6 +135,25 @@ def _leave(message: str) -> None:
   sys.stdout.flush()
   time.sleep(1.0 if jax.process_index() == 0 else 0.0)
   os._exit(1)
+
+
+def define_data_flags() -> None:
+  """Defines the flags that say where a run's data is now; see `moved_data`."""
+  flags.DEFINE_string(
+      "config.data.source", None,
+      "Where the run's images are now, if they have moved: folder:PATH.")
+  flags.DEFINE_string(
+      "config.data.data_dir", None,
+      "Where TFDS's data is now, if it has moved, or where decoded images of a folder"
+      " are to be kept.")
+
+
+def moved_data() -> dict[str, str]:
+  """What was given for the fields of a run's data that may move."""
+  names = {name: f"config.data.{name}" for name in ("source", "data_dir")}
+  return {
+      field: flags.FLAGS[name].value for field, name in names.items()
+      if name in flags.FLAGS and flags.FLAGS[name].present}
 
 
 def required(name: str, value: str | None) -> str:

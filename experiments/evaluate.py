@@ -7,7 +7,8 @@
 
 Prints nats per image and bits per dimension, and writes them to the work
 directory's evaluation.json. Without a work directory, the figures of the trained
-model that comes with the package. Several processes: as for train.py.
+model that comes with the package. Data that has moved since: --config.data.source and
+--config.data.data_dir say where it is. Several processes: as for train.py.
 """
 
 if __name__ == "__main__":
@@ -33,8 +34,10 @@ _CHECKPOINT = flags.DEFINE_enum(
 
 def main() -> None:
   parallel.use_cores(find_config(_WORKDIR.value))
-  evaluate_run(_WORKDIR.value, _SPLIT.value, _CHECKPOINT.value)
+  evaluate_run(
+      _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value, command_line.moved_data())
 
 
 if __name__ == "__main__":
+  command_line.define_data_flags()
   command_line.run(main, distributed=True)

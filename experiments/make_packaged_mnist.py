@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 import command_line
+from pixelrnn_jax import files
 from pixelrnn_jax.data import binarize
 from pixelrnn_jax.errors import InputError
 
@@ -122,8 +123,9 @@ def make(source: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def main() -> None:
-  source = pathlib.Path(command_line.required("source", SOURCE.value))
-  output = pathlib.Path(command_line.required("output", OUTPUT.value))
+  source, output = (
+      pathlib.Path(files.expand(command_line.required(name, flag.value)))
+      for name, flag in (("source", SOURCE), ("output", OUTPUT)))
   make(source, output)
   digest = hashlib.sha256(output.read_bytes()).hexdigest()
   print(f"{output}: {output.stat().st_size} bytes, SHA-256 {digest}")

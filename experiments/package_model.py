@@ -22,8 +22,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
 
 def main() -> None:
-  workdir = command_line.required("workdir", _WORKDIR.value)
-  output = command_line.required("output", _OUTPUT.value)
+  workdir = files.expand(command_line.required("workdir", _WORKDIR.value))
+  output = files.expand(command_line.required("output", _OUTPUT.value))
   run = load_run(workdir)
   evaluation = read_evaluation(workdir, run.step)
   if evaluation is None:

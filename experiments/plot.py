@@ -38,7 +38,8 @@ _NUM = flags.DEFINE_integer(
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
 _IMAGES = flags.DEFINE_list(
-    "images", None, "PNG files, names or patterns, instead of a split.")
+    "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
+    " pattern, folders, .npz files.")
 _UNIT = flags.DEFINE_enum(
     "unit", None, ["nats", "bits/dim"],
     "Of the curves; by default nats if all models are binary.")
@@ -75,7 +76,7 @@ def main(config: Config | None) -> None:
   if what == "nll":
     path = run_pictures.draw_nll(
         command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
-        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value)
+        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value, command_line.moved_data())
   else:
     pixels = None if _PIXEL.value is None else run_pictures.parse_pixels(_PIXEL.value)
     if pixels is not None and len(pixels) > 1:

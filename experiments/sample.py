@@ -12,7 +12,8 @@ ones, conditional distributions.
 Writes one PNG, to the work directory's samples/ if --output names no other. One
 --seed gives one picture, whatever the --batch_size. Without a work directory the
 trained model that comes with the package is used and the current directory written
-to; with no kind of picture either, both samples and completions.
+to; with no kind of picture either, both samples and completions. Data that has moved
+since the training: --config.data.source and --config.data.data_dir say where it is.
 """
 
 from absl import flags
@@ -47,8 +48,8 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
 _IMAGES = flags.DEFINE_list(
-    "images", None, "PNG files, names or patterns, instead of a split; small ones for"
-    " --grow.")
+    "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
+    " pattern, folders, .npz files.")
 _COMPLETIONS = flags.DEFINE_integer(
     "completions", 4, "Completions, or large images, of an image.")
 _KNOWN_ROWS = flags.DEFINE_integer(
@@ -83,7 +84,9 @@ def main() -> None:
   common = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
   drawing = dict(
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
-  images = dict(num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value)
+  images = dict(
+      num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value,
+      moved=command_line.moved_data())
   if _COMPLETE.value:
     path = run_pictures.draw_completions(
         workdir, completions=_COMPLETIONS.value, known_rows=_KNOWN_ROWS.value,
@@ -100,9 +103,11 @@ def main() -> None:
     path = run_pictures.draw_samples(workdir, num, **drawing, **common)
     if not flags.FLAGS["workdir"].present and _OUTPUT.value is None:
       print(path)
-      path = run_pictures.draw_completions(workdir, **drawing, **common)
+      path = run_pictures.draw_completions(
+          workdir, moved=command_line.moved_data(), **drawing, **common)
   print(path)
 
 
 if __name__ == "__main__":
+  command_line.define_data_flags()
   command_line.run(main)

@@ -1,5 +1,10 @@
 """The exceptions that a user sees as one line."""
 
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
 
 class InputError(ValueError):
   """Bad input: a config, flag, image, directory, checkpoint or data set.
@@ -11,6 +16,25 @@ class InputError(ValueError):
 
 class Diverged(InputError):
   """A run whose loss, gradient or parameters are no longer finite."""
+
+
+@contextlib.contextmanager
+def out_of_memory(advice: str) -> Iterator[None]:
+  """Make an InputError of an error that says that a device or the host has no memory.
+
+  A context or a decorator.
+
+  Args:
+    advice: what takes less.
+  """
+  try:
+    yield
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    text = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in text:
+      raise
+    reason = text[:200].rstrip(".") or "out of memory"
+    raise InputError(f"There is not enough memory: {reason}. {advice}") from error
 
 
 class Interrupted(Exception):

@@ -1,30 +1,109 @@
-"""Files: whole or as before whenever a process dies, and locks between processes.
+"""Files: paths of users, files that may be anything, files that are whole or as before
+whenever a process dies, and locks between processes.
 
-The system opens a lock when its holder dies.
+Every path of a user goes through `expand`. Every file that may be somebody else's is
+opened with `open_file`: a pipe would wait for a writer, and a device may never end. The
+system opens a lock when its holder dies.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
+import stat
+import sys
 from collections.abc import Iterator
+from typing import BinaryIO
+
+from pixelrnn_jax.errors import InputError
+
+_HOLDER = re.compile(rb"process [0-9]+ on [^\n]*")  # what a lock's file holds
+_MOST_BYTES = 2**28  # of a text
+
+
+def expand(path: str | os.PathLike) -> str:
+  """Return the path with `~` or `~user` at its start as that home directory.
+
+  A shell does so at the start of a word only, not in `--workdir=~/runs/x`.
+
+  Raises:
+    InputError: it begins with `~` and there is no such user.
+  """
+  text = os.fspath(path)
+  expanded = os.path.expanduser(text)
+  if expanded.startswith("~"):
+    raise InputError(
+        f"{text!r} begins with ~, and there is no such user. Write the whole path, or"
+        f" ./{text} for a file of that name.")
+  return expanded
+
+
+def printable(text: str) -> str:
+  """Return a text with what stdout cannot take, such as a path's letters, escaped."""
+  encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+  return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def open_file(path: str) -> BinaryIO:
+  """Open a regular file for reading, by way of links too.
+
+  Raises:
+    OSError: it cannot be opened, or is a directory, a pipe, a socket or a device.
+  """
+  _check_regular(os.stat(path), path)  # opening some devices has effects
+  file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+  try:
+    _check_regular(os.fstat(file.fileno()), path)
+  except OSError:
+    file.close()
+    raise
+  return file
+
+
+def create_file(path: str) -> BinaryIO:
+  """Open a new file for writing, instead of the one that has this name of ours.
+
+  A link of that name is not followed: it could lead to any file of the user's.
+
+  Raises:
+    OSError: it cannot be made.
+  """
+  if os.path.lexists(path):
+    os.unlink(path)
+  flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+  return open(os.open(path, flags, 0o666), "wb")
+
+
+def _check_regular(status: os.stat_result, path: str) -> None:
+  """Raise OSError unless a file is a regular one."""
+  if stat.S_ISDIR(status.st_mode):
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+  if not stat.S_ISREG(status.st_mode):
+    raise OSError(errno.EINVAL, "It is a pipe, a socket or a device", path)
 
 
 def write_text(path: str, text: str) -> None:
   """Writes a file that, whenever the process dies, is whole or as before."""
   temporary = f"{path}.tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
+  with create_file(temporary) as file:
+    file.write(text.encode())
   os.replace(temporary, path)
 
 
 def read_text(path: str) -> str:
-  """The text of a file, whatever is damaged in it; "" if there is none."""
+  """The text of a file, whatever is damaged in it; "" if there is none.
+
+  Raises:
+    OSError: it cannot be read, is no regular file, or has more than 256 MiB.
+  """
   if not os.path.exists(path):
     return ""
-  with open(path, encoding="utf-8", errors="replace") as file:
-    return file.read()
+  with open_file(path) as file:
+    if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+      raise OSError(errno.EFBIG, f"It has more than {_MOST_BYTES:,} bytes", path)
+    return file.read(_MOST_BYTES).decode(errors="replace")
 
 
 def no_room(error: BaseException | None) -> str:
@@ -66,7 +145,9 @@ def hold_lock(path: str, wait: bool) -> Iterator[None]:
 
   The file stays, empty; it is the system's lock on it that counts. So a process
   that was killed holds nothing, and what it started does not inherit the lock.
-  Where the file system knows no locks, nothing is held.
+  Where the file system knows no locks, nothing is held. That the file says who holds
+  it is a service: a disk that does not take it, or has gone since, changes nothing.
+  A file of that name that holds something else is the user's, and stays as it is.
 
   Args:
     path: of the lock's file, in a directory that is there.
@@ -74,22 +155,32 @@ def hold_lock(path: str, wait: bool) -> Iterator[None]:
 
   Raises:
     LockHeld: see above.
-    OSError: the file cannot be opened.
+    OSError: the file cannot be opened, or is a link or no regular file.
   """
-  file = open(path, "a+", encoding="utf-8")
-  with file:
+  flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+  descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+  # Unbuffered: what could not be written is not tried again on closing.
+  with open(descriptor, "a+b", buffering=0) as file:
+    _check_regular(os.fstat(descriptor), path)
     try:
       fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
       file.seek(0)
-      raise LockHeld(file.read(200).strip() or "unknown process") from None
+      holder = file.read(200).decode(errors="replace").strip()
+      raise LockHeld(holder or "unknown process") from None
     except OSError:
       yield
       return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    file.seek(0)
+    content = file.read(1000)
+    ours = not content or _HOLDER.fullmatch(content)
+    if ours:
+      with contextlib.suppress(OSError):
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     try:
       yield
     finally:
-      file.truncate(0)
+      if ours:
+        with contextlib.suppress(OSError):
+          file.truncate(0)

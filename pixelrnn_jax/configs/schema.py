@@ -17,6 +17,9 @@ from pixelrnn_jax.ops import IMPLEMENTATIONS
 KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
 BINARIZATIONS = ("none", "static", "dynamic", "threshold")
+# Sizes are bounded: a config.json may come from anybody.
+MOST_VALUES = 2**24  # of an image
+_MOST = 2**32 - 1  # of any whole number
 OPTIMIZERS = ("rmsprop", "muon")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
@@ -82,6 +85,10 @@ class ModelConfig:
   rematerialize: bool = False
   multi_scale: tuple[int, ...] = ()
 
+  def __setattr__(self, name: str, value: Any) -> None:
+    """Set a field; a list becomes a tuple, which is what JSON and hashing need."""
+    super().__setattr__(name, tuple(value) if isinstance(value, list) else value)
+
   def scale_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """(H, W, C) of every scale, the coarsest first, the whole image last."""
     height, width, channels = self.image_shape
@@ -107,6 +114,11 @@ class ModelConfig:
           f"model.image_shape={self.image_shape}: the last entry is the number"
           " of channels and must be 1 (grey) or 3 (RGB)."
       )
+    if math.prod(self.image_shape) > MOST_VALUES:
+      raise InputError(
+          f"model.image_shape={self.image_shape}: an image has at most {MOST_VALUES:,}"
+          " values."
+      )
     if not 2 <= self.levels <= 256:
       raise InputError(
           f"model.levels={self.levels}: must be from 2 (binary) to 256 (8 bit)."
@@ -123,6 +135,11 @@ class ModelConfig:
       if getattr(self, name) < least:
         raise InputError(
             f"model.{name}={getattr(self, name)}: must be at least {least}.")
+    for name, most in (
+        ("hidden", 2**16), ("head_features", 2**16), ("layers", 2**12),
+        ("unroll", 2**12), ("kernel_size", 2**7), ("first_kernel_size", 2**7)):
+      if getattr(self, name) > most:
+        raise InputError(f"model.{name}={getattr(self, name)}: must be at most {most}.")
     for name in ("kernel_size", "first_kernel_size"):
       if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
         raise InputError(
@@ -437,7 +454,7 @@ def from_json(text: str) -> Config:
   """
   try:
     tree = json.loads(text)
-  except json.JSONDecodeError as error:
+  except (ValueError, RecursionError) as error:  # nested without end, for one
     raise InputError(f"The configuration is not valid JSON: {error}.") from error
   config = _from_tree(Config, tree, "config")
   config.validate()
@@ -493,10 +510,13 @@ def _check_types(part: Any, path: str) -> None:
   """Raises InputError where a field's value is not of its annotated type."""
   for name, hint in typing.get_type_hints(type(part)).items():
     value = getattr(part, name)
+    for number in value if isinstance(value, tuple) else (value,):
+      if isinstance(number, int) and abs(number) > _MOST:
+        raise InputError(f"{path}.{name}: whole numbers are at most {_MOST}.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
       continue  # 1 for 1.0
     if typing.get_origin(hint) is tuple:
-      good = isinstance(value, (tuple, list))
+      good = isinstance(value, tuple)
       wanted = typing.get_args(hint)
       described = "(" + ", ".join(getattr(w, "__name__", "...") for w in wanted) + ")"
       if wanted[-1] is ...:  # of any length

@@ -1,6 +1,10 @@
 """Images: sources of uint8 [H, W, C] and the batches made from them."""
 
+from pixelrnn_jax.data.given_images import GivenImages
+from pixelrnn_jax.data.own_images import same_images, without_path
 from pixelrnn_jax.data.pipeline import eval_batches, train_iterator
-from pixelrnn_jax.data.sources import ImageSource, load_source
+from pixelrnn_jax.data.sources import ImageSource, check_enough, load_source
 
-__all__ = ["ImageSource", "eval_batches", "load_source", "train_iterator"]
+__all__ = [
+    "GivenImages", "ImageSource", "check_enough", "eval_batches", "load_source",
+    "same_images", "train_iterator", "without_path"]

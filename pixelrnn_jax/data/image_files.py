@@ -1,82 +1,57 @@
-"""Image files: the user's PNG and JPEG files, found, decoded and resized; PNG files
-written.
+"""Image files: PNG and JPEG files from anywhere to pixels, pixels to PNG files.
 
-Shapes: N images, H height, W width, C channels (1 or 3).
+The decoder sees what makes the pixels and nothing else. Metadata (text, profiles,
+previews, places, other views) is cut out before, so that no damage in it can end the
+program or condemn a good image. Of the metadata only the Exif orientation is used.
 """
 
-import glob
+import dataclasses
+import io
 import os
 import struct
-import zlib
-from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
+from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # A file of a few bytes can ask for any number of pixels: these take up to 1.2 GB.
 MOST_PIXELS = 2**26
-# What Pillow raises for files that are truncated or hold something else.
-_UNREADABLE = (
-    OSError, SyntaxError, ValueError, struct.error, zlib.error)
+_MOST_BYTES = 2**29  # of a file; uncompressed RGBA of so many pixels takes half of it
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+# What makes an image upright, by its Exif orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TIFF_INTEGERS = {3: "H", 4: "I"}
+# An image is in colour if more than a hundredth of its pixels have channels that lie
+# further apart. JPEG and paper colour grey images by less.
+_COLOURED = 24
 
 
-def read_images(
-    paths: Sequence[str], image_shape: tuple[int, int, int], levels: int
-) -> np.ndarray:
-  """Reads the user's PNG files as images for a model.
+@dataclasses.dataclass
+class Decoded:
+  """An image.
 
-  A grey file becomes three equal channels for an RGB model, a colour file its
-  luma 0.299 R + 0.587 G + 0.114 B for a grey one. A grey value x of 0 .. 255
-  becomes floor(x levels / 256): x for 256 levels, x >= 128 for two.
-
-  Args:
-    paths: of 8-bit PNG files: bilevel, grey, RGB or palette.
-    image_shape: the model's (H, W, C); files of another size are refused.
-    levels: the model's.
-
-  Returns:
-    uint8 [N, H, W, C], values 0 .. levels - 1.
-
-  Raises:
-    InputError: a file that is missing, damaged, no PNG, of another size, of 16
-      bits a channel, animated, or not opaque everywhere.
+  Attributes:
+    pixels: uint8 [h, w, C], 0 .. 255.
+    in_colour: whether the file is, whatever C is.
   """
-  images = np.stack([_read_png(path, image_shape) for path in paths])
-  return (images.astype(np.uint16) * levels // 256).astype(np.uint8)
+
+  pixels: np.ndarray
+  in_colour: bool
 
 
-def find_files(patterns: Sequence[str]) -> list[str]:
-  """The files that names and patterns (`*`, `?`, `[...]`) stand for.
-
-  Raises:
-    InputError: a pattern that fits no file, or there are none.
-  """
-  found = []
-  for pattern in patterns:
-    if os.path.exists(pattern) or not glob.has_magic(pattern):
-      found.append(pattern)
-    elif matches := sorted(glob.glob(pattern)):
-      found += matches
-    else:
-      raise InputError(f"No file fits the pattern {pattern!r}. Give PNG files.")
-  if not found:
-    raise InputError("No image files: give at least one PNG file.")
-  return found
-
-
-def write_png(pixels: np.ndarray, path: str) -> None:
-  """Writes uint8 [h, w, 1 or 3] as PNG; the file is complete or not there."""
-  temporary = f"{path}.tmp"
-  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-  image.save(temporary, "PNG")
-  os.replace(temporary, path)
-
-
-def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
-  """The pixels of an image file from anywhere.
+def decode(path: str, channels: int) -> Decoded:
+  """Return the pixels of a PNG or JPEG file, by its content, whatever its name is.
 
   A palette becomes its colours; a grey file becomes three equal channels where
   three are asked for, a colour file its luma 0.299 R + 0.587 G + 0.114 B where
@@ -84,41 +59,27 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
 
   Args:
     path: of the file.
-    channels: 1 or 3.
-    formats: that it may have, by content: `PNG`, `JPEG`.
-
-  Returns:
-    uint8 [h, w, channels], 0 .. 255.
+    channels: C, 1 or 3.
 
   Raises:
-    InputError: the file is missing, empty, damaged, of another format, of 16 bits
-      a channel, CMYK, animated, transparent in places, or of more than 2^26
-      pixels, which its header tells before anything is decoded.
+    InputError: the file is missing, no regular file, empty, damaged, of another
+      format, of 16 bits a channel, CMYK, animated, transparent in places, of more
+      than 2^29 bytes, or of more than 2^26 pixels, which its header tells before
+      anything is decoded. Nothing else is raised.
   """
-  kinds = " or ".join(formats)
+  content = _read(path)
+  if content.startswith(_PNG_SIGNATURE):
+    _check_png_header(path, content)
+    bare, exif = _without_png_metadata(path, content)
+  elif content.startswith(_JPEG_SIGNATURE):
+    bare, exif = _without_jpeg_metadata(content)
+  else:
+    raise InputError(f"{path!r} is not a PNG or JPEG file. Convert it first.")
   try:
-    with open(path, "rb") as file:
-      header = file.read(26)
-  except OSError as error:
-    raise InputError(
-        f"{path!r} cannot be read: {error.strerror}. Give {kinds} files."
-    ) from error
-  if not header:
-    raise InputError(f"{path!r} is empty. Save it again as {kinds}.")
-  is_png = header[:8] == _PNG_SIGNATURE
-  if "PNG" in formats and is_png:
-    _check_png_header(path, header)
-  elif not ("JPEG" in formats and header[:3] == b"\xff\xd8\xff"):
-    raise InputError(f"{path!r} is not a {kinds} file. Convert it first.")
-  try:
-    with Image.open(path, formats=formats) as image:
+    with Image.open(io.BytesIO(bare), formats=["PNG", "JPEG"]) as image:
       width, height = image.size
       if width * height > MOST_PIXELS:
         raise Image.DecompressionBombError
-      # A JPEG file may have a preview or another view behind the image itself.
-      frames = getattr(image, "n_frames", 1) if is_png else 1
-      if frames > 1:
-        raise InputError(f"{path!r} is animated: {frames} frames. Save one as PNG.")
       if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise InputError(
             f"{path!r} has the colours of {image.mode}; images are grey or RGB."
@@ -129,8 +90,11 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
       if image.has_transparency_data:
         image = image.convert("RGBA")
         opacity = image.getchannel("A").getextrema()[0]
-      image = ImageOps.exif_transpose(image)
+      turn = _TURNS.get(_orientation(exif))
+      if turn is not None:
+        image = image.transpose(turn)
       pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+      in_colour = image.mode not in ("1", "L", "LA") and _in_colour(image)
   except InputError:
     raise
   except Image.DecompressionBombError as error:  # or Pillow's own limit
@@ -138,20 +102,21 @@ def decode(path: str, channels: int, formats: Sequence[str]) -> np.ndarray:
         f"{path!r} has more than the {MOST_PIXELS:,} pixels that are decoded at most."
         " Resize it first."
     ) from error
-  except _UNREADABLE as error:
+  except Exception as error:  # of Pillow's decoders, of any kind
     raise InputError(
-        f"{path!r} is damaged and cannot be read: {error}. Save it again as {kinds}."
+        f"{path!r} is damaged and cannot be read: {' '.join(str(error).split())[:200]}."
+        " Save it again as PNG or JPEG."
     ) from error
   if opacity < 255:
     raise InputError(
         f"{path!r} is transparent in places, which no value stands for. Save it"
         " without an alpha channel."
     )
-  return pixels.reshape(*pixels.shape[:2], channels)
+  return Decoded(pixels.reshape(*pixels.shape[:2], channels), in_colour)
 
 
 def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-  """The largest centred part of the shape H : W, resized by Pillow's box filter.
+  """Return the largest centred part of the shape H : W, resized by Pillow's box filter.
 
   Each value is the mean of the pixels whose centres its area covers, rounded to
   integers along the rows and again down the columns.
@@ -176,30 +141,133 @@ def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
   return np.asarray(resized).reshape(height, width, channels)
 
 
-def _read_png(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
-  """uint8 [H, W, C], 0 .. 255, of one file; see `read_images`."""
-  pixels = decode(path, image_shape[2], ["PNG"])
-  if pixels.shape[:2] != tuple(image_shape[:2]):
-    found, wanted = pixels.shape, image_shape
+def write_png(pixels: np.ndarray, path: str) -> None:
+  """Writes uint8 [h, w, 1 or 3] as PNG; the file is complete or not there."""
+  temporary = f"{path}.tmp"
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+  with files.create_file(temporary) as file:
+    image.save(file, "PNG")
+  os.replace(temporary, path)
+
+
+def _read(path: str) -> bytes:
+  """Return the content of a file that has any, and not too much."""
+  try:
+    with files.open_file(path) as file:
+      size = os.fstat(file.fileno()).st_size
+      content = file.read(_MOST_BYTES + 1) if size <= _MOST_BYTES else b""
+  except OSError as error:
     raise InputError(
-        f"{path!r} is {found[0]} pixels high and {found[1]} wide; this model's"
-        f" images are {wanted[0]} high and {wanted[1]} wide. Crop or resize it."
+        f"{path!r} cannot be read: {error.strerror}. Give PNG or JPEG files."
+    ) from error
+  if max(size, len(content)) > _MOST_BYTES:
+    raise InputError(
+        f"{path!r} has {size:,} bytes; no image that is decoded has more than"
+        f" {_MOST_BYTES:,}. Save it again as PNG or JPEG."
     )
-  return pixels
+  if not content:
+    raise InputError(f"{path!r} is empty. Save it again as PNG or JPEG.")
+  return content
 
 
-def _check_png_header(path: str, header: bytes) -> None:
-  """Raises InputError for a PNG file that is cut short or of 16 bits a channel.
+def _check_png_header(path: str, content: bytes) -> None:
+  """Raise InputError for a PNG file that is cut short or of 16 bits a channel.
 
   Pillow would give 16-bit RGB as 8 bits in silence.
   """
-  if len(header) < 26 or header[12:16] != b"IHDR":
+  if len(content) < 26 or content[12:16] != b"IHDR":
     raise InputError(
         f"{path!r} is damaged and cannot be read: it has no PNG header. Save it"
-        " again as PNG."
+        " again as PNG or JPEG."
     )
-  if header[24] == 16:
+  if content[24] == 16:
     raise InputError(
         f"{path!r} has 16 bits a channel; this model needs 8. Save it as an"
         " 8-bit PNG."
     )
+
+
+def _without_png_metadata(path: str, content: bytes) -> tuple[bytes, bytes]:
+  """Return a PNG file of its critical chunks and tRNS, and its Exif data.
+
+  What is cut short is left for the decoder to find.
+
+  Raises:
+    InputError: it is animated.
+  """
+  kept, exif, at = [content[:8]], b"", 8
+  while at + 8 <= len(content):
+    length, name = struct.unpack_from(">I4s", content, at)
+    end = at + 12 + length
+    if name == b"acTL":
+      frames = int.from_bytes(content[at + 8:at + 12], "big")
+      if frames > 1 and length == 8:
+        raise InputError(f"{path!r} is animated: {frames} frames. Save one as PNG.")
+    elif name == b"eXIf":
+      exif = content[at + 8:end - 4]
+    elif name == b"tRNS" or not name[0] & 0x20:  # a capital letter: critical
+      kept.append(content[at:end])
+    if name == b"IEND":
+      break
+    at = end
+  return b"".join(kept), exif
+
+
+def _without_jpeg_metadata(content: bytes) -> tuple[bytes, bytes]:
+  """Return a JPEG file without comments and applications' segments, and its Exif data.
+
+  Whole JFIF and Adobe segments stay, as they say how colours are stored. What is
+  damaged is left for the decoder to find.
+  """
+  kept, exif, at = [content[:2]], b"", 2
+  while at + 4 <= len(content) and content[at] == 0xFF:
+    marker, length = content[at + 1], int.from_bytes(content[at + 2:at + 4], "big")
+    if marker == 0xFF:  # a fill byte
+      at += 1
+      continue
+    end = at + 2 + length
+    if marker == 0xDA or marker <= 0x01 or 0xD0 <= marker <= 0xD9 or length < 2:
+      break  # pixels follow, or nothing that makes sense
+    segment = content[at:end]
+    values = segment[4:]
+    is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
+    if marker == 0xE1 and values.startswith(b"Exif\0\0"):
+      exif = exif or values
+    says_colours = (
+        marker == 0xE0 and values.startswith(b"JFIF\0") and length >= 16
+        or marker == 0xEE and values.startswith(b"Adobe") and length >= 14)
+    if not is_metadata or says_colours:
+      kept.append(segment)
+    at = end
+  kept.append(content[at:])
+  return b"".join(kept), exif
+
+
+def _orientation(exif: bytes) -> int:
+  """Return the orientation that Exif data name; 0 if none, or they make no sense.
+
+  They are a TIFF file: the byte order, where the first directory is, the number of its
+  entries, and of each the tag, the type, a count and the value.
+  """
+  tiff = exif.removeprefix(b"Exif\0\0")
+  order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+  if order is None or len(tiff) < 8:
+    return 0
+  directory, = struct.unpack_from(f"{order}I", tiff, 4)
+  if directory + 2 > len(tiff):
+    return 0
+  count, = struct.unpack_from(f"{order}H", tiff, directory)
+  first = directory + 2
+  for at in range(first, min(first + 12 * count, len(tiff) - 11), 12):
+    tag, kind = struct.unpack_from(f"{order}HH", tiff, at)
+    if tag == ExifTags.Base.Orientation and kind in _TIFF_INTEGERS:
+      return struct.unpack_from(order + _TIFF_INTEGERS[kind], tiff, at + 8)[0]
+  return 0
+
+
+def _in_colour(image: Image.Image) -> bool:
+  """Return whether an image has colours, from at most some million pixels of it."""
+  step = 1 + max(image.size) // 1024
+  pixels = np.asarray(image.convert("RGB"))[::step, ::step]
+  spread = pixels.max(axis=-1) - pixels.min(axis=-1)
+  return bool((spread > _COLOURED).mean() > 0.01)

@@ -88,7 +88,7 @@ def eval_batches(
 
   Args:
     source: the images.
-    batch_size: B, over all processes.
+    batch_size: B, over all processes; less if there are fewer images.
     process_index: which of the processes this is.
     process_count: processes that evaluate together.
 
@@ -99,6 +99,8 @@ def eval_batches(
   Raises:
     InputError: the batch size cannot be split over the processes.
   """
+  # Of few images one batch, whatever its size should be.
+  batch_size = min(batch_size, -(-max(1, len(source)) // process_count) * process_count)
   local = _local_batch_size("batch_size", batch_size, process_index, process_count)
 
   def batches():

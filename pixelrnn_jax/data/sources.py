@@ -12,7 +12,8 @@ Values, from grey or colour values x in 0 .. 255:
 | 2            | `data.binarization`, see `binarize.py`                        |
 | other        | floor(x levels / 256)                                         |
 
-The values of an `.npz` are 0 .. levels - 1 already and used as they are.
+The values of an `.npz` are 0 .. levels - 1 already and used as they are. Images of
+values 0 and 1 alone are bits, and refused by a model of more levels.
 
 With `dynamic` binarisation, training draws the bits anew each time an image is
 used; everything else sees the one fixed draw of the static rule, so that two
@@ -49,11 +50,13 @@ class ImageSource:
       be printed beside every figure.
     intensities: for dynamic binarisation, the grey values 0 .. 255 of the same
       images, else None.
+    notes: what the user should know of the data set: what of it is not used.
   """
 
   images: Images = dataclasses.field(repr=False)
   description: str
   intensities: Images | None = dataclasses.field(default=None, repr=False)
+  notes: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.images)
@@ -68,12 +71,14 @@ class ImageSource:
     return isinstance(self.images, np.ndarray)
 
 
-def load_source(config: Config, split: str) -> ImageSource:
+def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
   """The images of one split of `config.data`, as `config.model` needs them.
 
   Args:
     config: a checked configuration.
     split: 'train', 'validation' or 'test'.
+    writes: whether `data.data_dir` may be written to. It may not where the config is
+      that of a work directory, which may come from anybody.
 
   Returns:
     An ImageSource of uint8 [H, W, C], values 0 .. levels - 1. Up to 1 GiB is read
@@ -82,28 +87,49 @@ def load_source(config: Config, split: str) -> ImageSource:
   Raises:
     InputError: there is no such split or data set, the data is not on this
       machine and cannot be prepared, its images do not have
-      `config.model.image_shape`, or nothing is left to train on.
+      `config.model.image_shape` or are not of the model's kind, it has fewer or more
+      images than it says, or nothing is left to train on.
   """
   if split not in SPLITS:
     raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
-  dataset = _open_dataset(config)
+  dataset = _open_dataset(config, writes)
   part = split if split in dataset.sizes else "train"
   start, stop = _image_range(
       config, split, dataset.sizes[part], dataset.title,
       cut="validation" not in dataset.sizes)
   images = dataset.open(part, start, stop)
+  if len(images) != stop - start:
+    raise InputError(
+        f"{dataset.title}: images {start:,} to {stop:,} of its part {part!r} were asked"
+        f" for, and it gave {len(images):,} images. Its files are not those that it"
+        " says it has: prepare it again.")
   size = (stop - start) * int(np.prod(config.model.image_shape))
   if size <= _MEMORY_BYTES:
     images = _read_all(images, config.model.image_shape)
+  _check_kind(dataset, images, config, split)
+  as_stored = getattr(dataset, "as_stored", False)
   images, treatment, intensities = _values(
-      images, config, split, dataset.title, getattr(dataset, "largest", None))
+      images, config, split, dataset.title, dataset.largest if as_stored else None)
   span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
   description = ", ".join(filter(None, [dataset.title, treatment, span]))
-  return ImageSource(images, description, intensities)
+  return ImageSource(
+      images, description, intensities, tuple(getattr(dataset, "notes", ())))
 
 
-def _open_dataset(config: Config):
-  """The data set: its `title`, `split_names` and `sizes` by part, and `open`."""
+def check_enough(config: Config, source: ImageSource) -> None:
+  """Raise InputError unless a training part fills a batch."""
+  if len(source) < config.train.batch_size:
+    raise InputError(
+        f"train.batch_size={config.train.batch_size:,}, but there are only"
+        f" {len(source):,} images to train on ({source.description}). Use a smaller"
+        " train.batch_size, or more images.")
+
+
+def _open_dataset(config: Config, writes: bool):
+  """The data set: its `title`, `split_names` and `sizes` by part, and `open`.
+
+  Some have `notes`, see ImageSource, and what `_check_kind` looks at.
+  """
   source = config.data.source
   if source == "packaged_mnist":
     return packaged_mnist.PackagedMnist()
@@ -112,9 +138,42 @@ def _open_dataset(config: Config):
   if source.startswith("folder:"):
     return own_images.OwnImages(
         source.removeprefix("folder:"), config.data.data_dir,
-        config.model.image_shape)
+        config.model.image_shape, writes)
   return tfds_images.TfdsImages(
-      source.removeprefix("tfds:"), config.data.data_dir, config.model.image_shape)
+      source.removeprefix("tfds:"), config.data.data_dir, config.model.image_shape,
+      writes)
+
+
+def _check_kind(dataset, images: Images, config: Config, split: str) -> None:
+  """Raise InputError for images that the model is not made for.
+
+  Args:
+    dataset: with `largest`, the largest value of all its images, and `in_colour`, how
+      many of them are in colour, where they are known.
+    images: of the split, as read.
+    config: with the model.
+    split: that they are of.
+  """
+  model = config.model
+  largest = getattr(dataset, "largest", None)
+  if largest is None and split == "train" and isinstance(images, np.ndarray):
+    largest = int(images.max(initial=0))
+  if largest is not None and largest <= 1 and model.levels > 2:
+    raise InputError(
+        f"{dataset.title} holds no value above {largest}, but model.levels="
+        f"{model.levels}: all images would be black. If they were numbers from 0 to 1,"
+        " save np.round(255 * array).astype(np.uint8); if they are bits, use a binary"
+        " model: --config.model.levels=2 --config.data.binarization=static.")
+  if getattr(dataset, "in_colour", 0) and model.levels == 2 and (
+      model.image_shape[2] == 1):
+    height, width, _ = model.image_shape
+    raise InputError(
+        f"{dataset.title}: {dataset.in_colour:,} of its images are in colour, but the"
+        " model is of single black and white pixels (model.levels=2, 1 channel). Use"
+        f" a model of colour images, such as --config={model.kind}_cifar10 (32x32), or"
+        f" --config.model.image_shape='({height}, {width}, 3)'"
+        " --config.model.levels=256 --config.data.binarization=none. To train on them"
+        " in black and white all the same, save them as grey images.")
 
 
 def _image_range(
@@ -166,18 +225,14 @@ def _values(
   levels, rule = config.model.levels, config.data.binarization
   if largest is not None and largest < levels < 256:
     return images, f"{levels} levels as stored", None
-  if largest is not None and 2 < levels <= largest:
-    raise InputError(
-        f"{title} holds values up to {largest}, but model.levels={levels}: the values"
-        " of an .npz are used as they are, 0 .. levels - 1. Store"
-        f" floor(x {levels} / 256), or set model.levels=256."
-    )
+  if largest is not None and levels > 2:
+    return own_images.to_levels(images, levels, title, largest), "", None
   if config.data.source == "packaged_mnist":
     return images, "static binarisation", None
   if levels == 256:
     return images, "", None
   if levels > 2:
-    quantise = functools.partial(_quantise, levels=levels)
+    quantise = functools.partial(own_images.quantise, levels=levels)
     return _map(quantise, images), f"{levels} levels (floor(x {levels} / 256))", None
   if isinstance(images, np.ndarray) and images.max(initial=0) <= 1:
     return images, "binary as published", None
@@ -189,11 +244,6 @@ def _values(
   if split == "train":
     return bits, "dynamic binarisation (drawn at each use in training)", images
   return bits, "one fixed draw (training: dynamic binarisation)", None
-
-
-def _quantise(image: np.ndarray, levels: int) -> np.ndarray:
-  """floor(x levels / 256), uint8 to uint8 0 .. levels - 1."""
-  return (image.astype(np.uint16) * levels // 256).astype(np.uint8)
 
 
 def _map(function: Callable[[np.ndarray], np.ndarray], images: Images) -> Images:

@@ -23,8 +23,6 @@ from pixelrnn_jax.errors import InputError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
 _PROBE_SECONDS = 5.0
-# What array_record and Pillow raise for files that are missing or damaged.
-_UNREADABLE = (OSError, RuntimeError, SyntaxError, IndexError)
 
 
 class TfdsImages:
@@ -38,19 +36,24 @@ class TfdsImages:
   same set of images as in other copies of the data.
   """
 
-  def __init__(self, name: str, data_dir: str, image_shape: tuple[int, int, int]):
+  def __init__(
+      self, name: str, data_dir: str, image_shape: tuple[int, int, int],
+      writes: bool = True,
+  ):
     """Finds the data set, and prepares it where it is not.
 
     Args:
       name: `NAME[/CONFIG][:VERSION]`.
       data_dir: where TFDS keeps its data; "" is its default.
       image_shape: the (H, W, C) that the model needs.
+      writes: whether it may be prepared in `data_dir`; its default always serves.
 
     Raises:
       InputError: there is no such data set; it is not prepared and cannot be
         prepared here; or its images do not fit `image_shape`.
     """
-    self._builder = _prepared_builder(name, data_dir)
+    data_dir = files.expand(data_dir)
+    self._builder = _prepared_builder(name, data_dir, writes or not data_dir)
     *path, version = self._builder.info.full_name.split("/")
     self.title = f"tfds {'/'.join(path)}:{version}"
     self.image_shape = tuple(image_shape)
@@ -63,6 +66,12 @@ class TfdsImages:
           " 'test' or 'validation' split are needed. Choose another data set."
       )
     self.split_names = {"train": "train", "test": test}
+    unused = [name for name in splits if name not in ("train", test)]
+    self.notes = []
+    if unused:
+      self.notes.append(
+          f"splits of {self.title} that are not used: {', '.join(map(repr, unused))}"
+          " (validation images are cut from the end of 'train')")
     self.sizes = {
         part: splits[split].num_examples for part, split in self.split_names.items()
     }
@@ -75,9 +84,9 @@ class TfdsImages:
         missing, or its first image does not have `image_shape`.
     """
     directory = self._builder.data_dir
-    split = f"{self.split_names[part]}[{start}:{stop}]"
     try:
-      examples = self._builder.as_data_source(split=split)
+      # The whole split: not every format takes a part of one.
+      examples = self._builder.as_data_source(split=self.split_names[part])
     except (NotImplementedError, ValueError) as error:
       raise InputError(
           f"{self.title} in {directory} is not in the array_record format, so its"
@@ -85,26 +94,40 @@ class TfdsImages:
           " installed, with `tfds convert_format --out_file_format=array_record"
           f" --dataset_version_dir={directory}`."
       ) from error
-    images = _Images(examples, self.title, self.image_shape)
+    except Exception as error:  # of files that are missing or damaged, of any kind
+      raise InputError(
+          f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
+          " Delete the data set's directory and prepare it again."
+      ) from error
+    if len(examples) != self.sizes[part]:
+      raise InputError(
+          f"{self.title} in {directory} says that its split {self.split_names[part]!r}"
+          f" has {self.sizes[part]:,} images, and its files have {len(examples):,}."
+          " Delete the data set's directory and prepare it again.")
+    images = _Images(examples, self.title, self.image_shape, start, stop)
     images[0]
     return images
 
 
 class _Images:
-  """The images of a TFDS data source by index."""
+  """The images `start` to `stop` of a TFDS data source by index."""
 
-  def __init__(self, examples: Any, title: str, image_shape: tuple[int, ...]):
+  def __init__(
+      self, examples: Any, title: str, image_shape: tuple[int, ...], start: int,
+      stop: int,
+  ):
     self._examples = examples
     self._title = title
     self._shape = image_shape
+    self._start, self._number = start, stop - start
 
   def __len__(self) -> int:
-    return len(self._examples)
+    return self._number
 
   def __getitem__(self, index: int) -> np.ndarray:
     try:
-      image = self._examples[index]["image"]
-    except _UNREADABLE as error:
+      image = self._examples[self._start + index]["image"]
+    except Exception as error:  # of the formats' readers and Pillow, of any kind
       raise InputError(
           f"Image {index} of {self._title} cannot be read: {_first_line(error)}"
           " Delete the data set's directory and prepare it again."
@@ -114,8 +137,8 @@ class _Images:
     return image
 
 
-def _prepared_builder(name: str, data_dir: str) -> Any:
-  """A TFDS builder whose data is on disk."""
+def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
+  """A TFDS builder whose data is on disk, or is put there if `writes`."""
   # Half a second to import, and only this kind of source needs it.
   import tensorflow_datasets as tfds
 
@@ -139,6 +162,10 @@ def _prepared_builder(name: str, data_dir: str) -> Any:
     ) from error
   if builder.is_prepared():
     return builder
+  if not writes:
+    raise InputError(
+        f"tfds:{name} is not in {data_dir}, where the run's config says that it is."
+        " If it is in another directory, pass --config.data.data_dir=DIR.")
   advice = "Make room, or mend what it says, and start again."
   if builder.name == downsampled_imagenet.NAME:
     size, folder = builder.builder_config.name, _by_hand(builder)

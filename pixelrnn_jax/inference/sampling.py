@@ -26,10 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import InputError, out_of_memory
 from pixelrnn_jax.inference.likelihood import check_range
 
 
+@out_of_memory("Draw fewer images at a time, with a smaller batch_size.")
 def sample(
     model: nn.Module, variables, key: jax.Array, num: int | None = None,
     temperature: float = 1.0, batch_size: int = 256,
@@ -86,6 +87,7 @@ def sample(
   return scales if return_scales else scales[-1]
 
 
+@out_of_memory("Complete fewer images at a time, with a smaller batch_size.")
 def complete(
     model: nn.Module, variables, key: jax.Array, images, known,
     temperature: float = 1.0, batch_size: int = 256,

@@ -82,7 +82,7 @@ def read_metrics(workdir: str) -> list[dict]:
   Raises:
     InputError: there are none.
   """
-  path = os.path.join(workdir, layout.METRICS)
+  path = os.path.join(files.expand(workdir), layout.METRICS)
   lines = files.read_text(path).splitlines()
   metrics = [json.loads(line) for line in lines if _step(line) < float("inf")]
   if not metrics:

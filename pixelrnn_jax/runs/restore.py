@@ -2,13 +2,15 @@
 
 import dataclasses
 import os
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax import files
+from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, from_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
@@ -27,12 +29,14 @@ class Run:
     model: see `build_model`.
     params: of the checkpoint, on the default device.
     step: of the checkpoint.
+    data: description of the images that it was trained on; "" if it is not known.
   """
 
   config: Config
   model: nn.Module
   params: Any
   step: int
+  data: str = ""
 
 
 def read_config(workdir: str) -> Config:
@@ -42,6 +46,7 @@ def read_config(workdir: str) -> Config:
     InputError: there is no such directory, no `config.json` in it, or it
       holds no configuration.
   """
+  workdir = files.expand(workdir)
   if not os.path.isdir(workdir):
     raise InputError(
         f"There is no work directory {workdir!r}. Give the --workdir of a run of"
@@ -90,10 +95,38 @@ def load_run(workdir: str, which: str = "last") -> Run:
       lambda key: init_state(model, optimizer, key, config.model.image_shape),
       jax.random.key(0),
   )
-  with Checkpoints(workdir) as checkpoints:
-    state = checkpoints.restore(template, which=which).state
-  params = jax.tree.map(jnp.asarray, state.params)
-  return Run(config, model, params, int(state.step))
+  with Checkpoints(files.expand(workdir)) as checkpoints:
+    restored = checkpoints.restore(template, which=which)
+  params = jax.tree.map(jnp.asarray, restored.state.params)
+  return Run(config, model, params, int(restored.state.step), restored.info.data)
+
+
+def load_images(
+    run: Run, split: str, moved: Mapping[str, str] | None = None
+) -> data.ImageSource:
+  """The images of a split of a run's data.
+
+  The run may come from anybody: nothing is written where its config says. Where the
+  images are not those that it was trained on, that is said.
+
+  Args:
+    run: from `load_run`.
+    split: `test`, `validation` or `train`.
+    moved: where the data is now, if it has moved: `source` and `data_dir`, see
+      DataConfig.
+
+  Raises:
+    InputError: see `data.load_source`.
+  """
+  config = dataclasses.replace(
+      run.config, data=dataclasses.replace(run.config.data, **(moved or {})))
+  config.validate()
+  source = data.load_source(config, split, writes="data_dir" in (moved or {}))
+  if not data.same_images(run.data, source.description) and jax.process_index() == 0:
+    print(
+        f"note: the run was trained on other images: {run.data}. These are"
+        f" {source.description}.", file=sys.stderr)
+  return source
 
 
 def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]:

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.optimizer import check_schedule
 from pixelrnn_jax.training import parallel, train
-from pixelrnn_jax.training.evaluation import read_evaluation
+from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 from pixelrnn_jax.training.loop import check_workdir
 from pixelrnn_jax.visualization import figures, run_pictures
 
@@ -128,13 +129,14 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     Diverged: one of them or several did; it is raised after the others are done.
     Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
   """
+  workdir = files.expand(workdir)
   workdirs = [os.path.join(workdir, variant.name) for variant in variants]
   if os.path.exists(os.path.join(workdir, layout.CONFIG)):
     raise InputError(
         f"--workdir={workdir} is the work directory of a single run. Use another one:"
         " it will hold those of all runs."
     )
-  loaded = set()
+  loaded = {}  # training images
   for variant, folder in zip(variants, workdirs, strict=True):
     config = variant.config
     config.validate()
@@ -143,9 +145,10 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     check_workdir(config, folder)
     needed = repr((config.data, config.model.image_shape, config.model.levels))
     if needed not in loaded:
-      for split in ("train", "validation", "test"):
-        data.load_source(config, split)
-      loaded.add(needed)
+      sources = [
+          data.load_source(config, split) for split in ("train", "validation", "test")]
+      loaded[needed] = sources[0]
+    data.check_enough(config, loaded[needed])
   diverged, records = [], []
   for number, (variant, folder) in enumerate(zip(variants, workdirs, strict=True)):
     if jax.process_index() == 0:
@@ -198,7 +201,7 @@ def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str
         f"`{r['run']}`", f"{r['parameters']:,}", f"{r['step']:,}",
         f"{r['minutes']:.1f}",
         f"{sign}{validation:.{digits}f}",
-        f"{sign}{r[figure]:.{digits}f} +/- {r[error]:.{digits}f}",
+        sign + with_error(r[figure], r[error], digits),
         above,
         f"{r['paper']:.2f}" if r["paper"] and unit == "bits/dim" else "",
         *([r["data"]] if len(datas) > 1 else [])])
@@ -296,7 +299,8 @@ def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
     curves.append(
         (record["run"], points.get("train", []), points.get("validation", [])))
   drawn = figures.ablation_figure(
-      [record[figure] for record in records], [record[error] for record in records],
+      [record[figure] for record in records],
+      [math.nan if record[error] is None else record[error] for record in records],
       ["bound" in record for record in records],
       [record["paper"] if unit == "bits/dim" else None for record in records],
       curves, run_pictures.UNITS[unit], table.partition("\n\n")[2])

@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, ModelConfig
-from pixelrnn_jax.errors import Diverged, InputError
+from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -21,7 +21,7 @@ from pixelrnn_jax.inference.likelihood import (
 )
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.progress import progress_interval
-from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.training import parallel
 
 SPLITS = ("train", "validation", "test")
@@ -36,7 +36,7 @@ class Evaluation:
   Attributes:
     nats_per_image: mean of -log p(x).
     nats_standard_error: standard deviation over the images, divided by the root
-      of their number.
+      of their number; None for a single image, which has none.
     bits_per_dim: the same mean, in bits per value of the image.
     bits_standard_error: its standard error.
     images: how many.
@@ -47,9 +47,9 @@ class Evaluation:
   """
 
   nats_per_image: float
-  nats_standard_error: float
+  nats_standard_error: float | None
   bits_per_dim: float
-  bits_standard_error: float
+  bits_standard_error: float | None
   images: int
   bound: str = ""
   scales: dict[str, "Evaluation"] = dataclasses.field(default_factory=dict)
@@ -57,9 +57,9 @@ class Evaluation:
   def __str__(self) -> str:
     sign = "<= " if self.bound else ""
     text = (
-        f"{sign}{self.nats_per_image:.3f} +/- {self.nats_standard_error:.3f}"
-        f" nats/image, {sign}{self.bits_per_dim:.4f} +/-"
-        f" {self.bits_standard_error:.4f} bits/dim"
+        f"{sign}{with_error(self.nats_per_image, self.nats_standard_error, 3)}"
+        f" nats/image,"
+        f" {sign}{with_error(self.bits_per_dim, self.bits_standard_error, 4)} bits/dim"
     )
     if self.bound:
       text += f" [{self.bound}"
@@ -80,6 +80,16 @@ class Evaluation:
     return fields
 
 
+def with_error(figure: float, error: float | None, digits: int) -> str:
+  """A figure and its standard error as text; the figure alone if it has none."""
+  if error is None:
+    return f"{figure:.{digits}f}"
+  return f"{figure:.{digits}f} +/- {error:.{digits}f}"
+
+
+@out_of_memory(
+    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
+    " config.json.")
 def evaluate(
     eval_step: Callable,
     params,
@@ -151,17 +161,23 @@ def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation
         " not know."
     )
   mean = float(np.mean(nats))
-  error = float(np.std(nats, ddof=1) / np.sqrt(nats.size)) if nats.size > 1 else 0.0
+  error = None
+  if nats.size > 1:
+    error = float(np.std(nats, ddof=1) / np.sqrt(nats.size))
   return Evaluation(
       nats_per_image=mean,
       nats_standard_error=error,
       bits_per_dim=nats_to_bits_per_dim(mean, image_shape),
-      bits_standard_error=nats_to_bits_per_dim(error, image_shape),
+      bits_standard_error=(
+          None if error is None else nats_to_bits_per_dim(error, image_shape)),
       images=int(nats.size),
   )
 
 
-def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict:
+def evaluate_run(
+    workdir: str, split: str = "test", which: str = "last",
+    moved: Mapping[str, str] | None = None,
+) -> dict:
   """Evaluates a checkpoint, prints the figures and writes `evaluation.json`.
 
   Args:
@@ -169,6 +185,7 @@ def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict
       written.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
+    moved: see `load_images`.
 
   Returns:
     What was printed; see `report`.
@@ -178,8 +195,9 @@ def evaluate_run(workdir: str, split: str = "test", which: str = "last") -> dict
   """
   if split not in SPLITS:
     raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+  workdir = files.expand(workdir)
   run = load_run(workdir, which)
-  source = data.load_source(run.config, split)
+  source = load_images(run, split, moved)
   eval_step = parallel.make_eval_step(run.model)
   params = parallel.replicate(run.params)
   evaluation = evaluate(eval_step, params, source, run.config)
@@ -225,10 +243,10 @@ def report(
     if workdir is not None:
       files.write_text(
           os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
-    print(
+    print(files.printable(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"
-    )
+    ))
   return record
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
-from pixelrnn_jax.errors import Diverged, InputError, Interrupted
+from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -79,6 +79,7 @@ def train(
       was written; or the disk is full, or the loss is no longer finite.
     Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
   """
+  workdir = files.expand(workdir)
   with parallel.together():
     config.validate()
     parallel.check_batch_size(config.train)
@@ -88,6 +89,7 @@ def train(
         split: data.load_source(config, split)
         for split in ("train", "validation", "test")
     }
+    data.check_enough(config, sources["train"])
   with _alone_in(workdir):
     with parallel.together():
       check_workdir(config, workdir)  # another run may have been here meanwhile
@@ -141,7 +143,7 @@ def check_workdir(config: Config, workdir: str) -> None:
         " to. Use another --workdir."
     )
   if not os.path.exists(os.path.join(workdir, layout.CONFIG)):
-    for name in (layout.CHECKPOINTS, layout.METRICS):
+    for name in (layout.CHECKPOINTS, layout.METRICS, layout.EVALUATION):
       if os.path.exists(os.path.join(workdir, name)):
         raise InputError(
             f"--workdir={workdir} holds {name} but no {layout.CONFIG}, so nobody"
@@ -149,6 +151,8 @@ def check_workdir(config: Config, workdir: str) -> None:
         )
     return
   old = read_config(workdir)
+  if old.data.source.startswith("folder:") and config.data.source.startswith("folder:"):
+    old.data.source = config.data.source  # its pixels count: see `compare`
   if old.train.steps < config.train.steps:
     old.train.steps = config.train.steps
   changes = changed_fields(old, config, lambda f: not f.metadata.get("resumable"))
@@ -185,7 +189,7 @@ class _Run:
   def say(self, message: str) -> None:
     """Prints on process 0, above a progress bar."""
     if jax.process_index() == 0:
-      tqdm.write(message)
+      tqdm.write(files.printable(message))
 
   def describe(self, source) -> str:
     """What a figure is of: the data, and the bound if it is one."""
@@ -195,6 +199,10 @@ class _Run:
     """Whether something that is done `every` steps and at the end is due."""
     return self.step % every == 0 or self.step == self.config.train.steps
 
+  @out_of_memory(
+      "Less is taken by --config.train.accumulate=2 or more, which takes a batch in"
+      " parts, --config.model.rematerialize=True, --config.model.dtype=bfloat16, or a"
+      " smaller --config.train.batch_size.")
   def train_all(self) -> None:
     """All that is still to be done."""
     with parallel.together():
@@ -254,7 +262,7 @@ class _Run:
       InputError: the data has changed.
     """
     now = self.sources["train"].description
-    if info.data not in ("", now):
+    if info.data and data.without_path(info.data) != data.without_path(now):
       raise InputError(
           f"--workdir={self.workdir} was trained on {info.data}, and now data.source"
           f" is {now}. Put that data back, or use another --workdir."
@@ -289,6 +297,8 @@ class _Run:
         f" {jax.devices()[0].platform} device(s), {len(source):,} training images"
         f" ({source.description})"
     )
+    for note in source.notes:
+      self.say(f"note: {note}")
     if config.train.scale >= 0 and config.model.multi_scale:
       name = scale_name(config.model, config.train.scale)
       self.say(f"Training the {name} scale alone (train.scale); figures of a"
@@ -383,6 +393,7 @@ class _Run:
         f"validation/{name}{suffix}": getattr(figure, name)
         for suffix, figure in figures.items()
         for name in ("nats_per_image", "nats_standard_error", "bits_per_dim")
+        if getattr(figure, name) is not None
     }, self.describe(source))
     self.say(
         f"step {self.step}: validation {evaluation} over {evaluation.images}"

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from pixelrnn_jax import data, files, ops
 from pixelrnn_jax.configs.schema import Config
-from pixelrnn_jax.data.image_files import find_files, read_images
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.likelihood import bound_note, log_probs, scale_name
 from pixelrnn_jax.inference.receptive_field import receptive_field
@@ -29,7 +28,7 @@ from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.progress import progress_interval
-from pixelrnn_jax.runs.restore import Run, load_run, read_config
+from pixelrnn_jax.runs.restore import Run, load_images, load_run, read_config
 from pixelrnn_jax.visualization.grids import save_completions, save_grid, save_grown
 
 # Matplotlib draws a few diagrams of a few images, not thousands.
@@ -87,15 +86,17 @@ def draw_completions(
     which: str = "last",
     output: str | None = None,
     batch_size: int = 32,
+    moved: Mapping[str, str] | None = None,
 ) -> str:
   """Draws images whose lower part is hidden, completions of them, and originals.
 
   Args:
-    num: images; by default 8 of the split, or all files.
+    num: images; by default 8 of the split, of folders or an `.npz`, or all files.
     completions: of each image.
     known_rows: rows at the top that are kept; half of them by default.
     split: whose first images are taken, if there are no files.
-    patterns: names or patterns of the user's own PNG files, see `read_images`.
+    patterns: the user's own images, see `data.GivenImages`.
+    moved: where the data of the split is now, see `load_images`.
     The others: see `draw_samples`.
 
   Raises:
@@ -112,7 +113,7 @@ def draw_completions(
         f" (all but one of the {height} rows are kept)."
     )
   path = _output_path(run, workdir, output, "completions", seed, temperature)
-  images, _ = _load_images(run, split, patterns, num, 8)
+  images, _ = _images(run, split, moved, patterns, num, 8)
   known = np.zeros(images.shape[1:3], bool)
   known[:known_rows] = True
   with _progress("completing", len(images) * completions) as bar:
@@ -137,16 +138,18 @@ def draw_grown(
     which: str = "last",
     output: str | None = None,
     batch_size: int = 32,
+    moved: Mapping[str, str] | None = None,
 ) -> str:
   """Draws small images and large ones that a multi-scale model makes of them.
 
   Args:
-    num: small images; by default 8 of the split, or all files.
+    num: small images; by default 8 of the split, of folders or an `.npz`, or all files.
     grown: large images of each small one.
     split: whose first images are taken, if there are no files: they are subsampled
       to the smallest scale and shown as the originals.
-    patterns: names or patterns of the user's own small PNG files, of the smallest
-      scale's size, see `read_images`.
+    patterns: the user's own images, see `data.GivenImages`: of the smallest scale's
+      size, or of any other, to be subsampled to it.
+    moved: where the data of the split is now, see `load_images`.
     The others: see `draw_samples`.
 
   Raises:
@@ -163,8 +166,8 @@ def draw_grown(
         " multi_scale_mnist's."
     )
   path = _output_path(run, workdir, output, "grown", seed, temperature)
-  shape = model.scale_shapes()[0]
-  images, _ = _load_images(run, split, patterns, num, 8, image_shape=shape)
+  images, _ = _images(
+      run, split, moved, patterns, num, 8, factors=model.multi_scale)
   originals = None
   if patterns is None:
     originals, images = images, ops.pyramid(images, model.multi_scale)[0]
@@ -187,6 +190,7 @@ def draw_conditionals(
     patterns: Sequence[str] | None = None,
     which: str = "last",
     output: str | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> str:
   """Draws p(value | all values before it) in given images.
 
@@ -212,7 +216,8 @@ def draw_conditionals(
     )
   chosen = [] if binary else _choose_pixels(pixels, *config.image_shape[:2])
   path = _output_path(run, workdir, output, "conditionals")
-  images, _ = _load_images(run, split, patterns, num, 6 if binary else 2, _MOST_IMAGES)
+  images, _ = _images(
+      run, split, moved, patterns, num, 6 if binary else 2, _MOST_IMAGES)
 
   @jax.jit
   def conditionals(params, image):
@@ -249,6 +254,7 @@ def draw_nll(
     patterns: Sequence[str] | None = None,
     which: str = "last",
     output: str | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> str:
   """Draws -log2 p(value | all values before it) at every value of images, in bits.
 
@@ -265,8 +271,9 @@ def draw_nll(
   run = load_run(workdir, which)
   config = run.config.model
   path = _output_path(run, workdir, output, "nll")
-  images, description = _load_images(
-      run, split, patterns, num, 6 if config.image_shape[2] == 1 else 3, _MOST_IMAGES)
+  images, description = _images(
+      run, split, moved, patterns, num, 6 if config.image_shape[2] == 1 else 3,
+      _MOST_IMAGES)
 
   drawn = []
   nats_of = jax.jit(lambda params, image: -jax.tree.leaves(
@@ -381,8 +388,9 @@ def draw_curves(
   """
   if not workdirs:
     raise InputError("Learning curves are of one run or several: give a --workdir.")
-  paths = [os.path.abspath(workdir) for workdir in workdirs]
-  if len(set(paths)) < len(paths):
+  workdirs = [files.expand(workdir) for workdir in workdirs]
+  full = [os.path.abspath(workdir) for workdir in workdirs]
+  if len(set(full)) < len(full):
     raise InputError("The same --workdir is given twice.")
   models = [read_config(workdir).model for workdir in workdirs]
   if unit is None:
@@ -392,7 +400,7 @@ def draw_curves(
   folder = os.path.join(workdirs[0], layout.SAMPLES) if len(workdirs) == 1 else ""
   path = _check_output(output or os.path.join(folder, "curves.png"))
   curves, notes = [], []
-  short = [os.path.basename(path) for path in paths]
+  short = [os.path.basename(path) for path in full]
   names = short if len(set(short)) == len(short) else list(workdirs)
   for workdir, model, name in zip(workdirs, models, names, strict=True):
     points = curve_points(workdir, unit)
@@ -480,12 +488,13 @@ def _output_path(
   if pretrained.is_name(workdir):
     default = f"{workdir}_{name}.png"
   else:
-    default = os.path.join(workdir, layout.SAMPLES, f"{name}.png")
+    default = os.path.join(files.expand(workdir), layout.SAMPLES, f"{name}.png")
   return _check_output(output or default)
 
 
 def _check_output(path: str) -> str:
-  """The path; InputError if no picture can be written there."""
+  """The path, `~` expanded; InputError if no picture can be written there."""
+  path = files.expand(path)
   if not path.endswith(".png"):
     raise InputError(f"output={path!r}: pictures are PNG files; end it in .png.")
   if os.path.isdir(path):
@@ -503,23 +512,25 @@ def _make_folder(path: str) -> None:
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
 
 
-def _load_images(
-    run: Run, split: str, patterns: Sequence[str] | None, num: int | None,
-    default: int, most: int | None = None,
-    image_shape: tuple[int, int, int] | None = None,
+def _images(
+    run: Run, split: str, moved: Mapping[str, str] | None,
+    patterns: Sequence[str] | None, num: int | None, default: int,
+    most: int | None = None, factors: tuple[int, ...] = (),
 ) -> tuple[np.ndarray, str]:
-  """uint8 [num, H, W, C] from files, or the first of a split, and what they are.
+  """uint8 [num, H, W, C] of the user's own, or the first of a split, and what they are.
 
-  `image_shape` is that of the files, if it is not the model's.
+  With `factors` the user's own are subsampled by them.
   """
   config = run.config
   if num is not None:
     _check_at_least(1, num=num)
   if patterns is not None:
-    paths = find_files(patterns)
-    wanted, there, whose = num or len(paths), len(paths), "files are given"
+    given = data.GivenImages(
+        patterns, config.model.image_shape, config.model.levels, factors)
+    there, whose = len(given), "images are given"
+    wanted = num or (there if given.named else min(default, there))
   else:
-    source = data.load_source(config, split)
+    source = load_images(run, split, moved)
     there, whose = len(source), f"images are in the {split} split"
     wanted = num or min(default, there)
   if wanted > there:
@@ -530,8 +541,7 @@ def _load_images(
         " num."
     )
   if patterns is not None:
-    shape = tuple(image_shape or config.model.image_shape)
-    return read_images(paths[:wanted], shape, config.model.levels), "own images"
+    return given.read(wanted), "own images"
   return np.stack([source[i] for i in range(wanted)]), source.description
 
 

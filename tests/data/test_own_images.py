@@ -160,7 +160,7 @@ def test_the_cache_is_used_until_a_file_changes(folder, tmp_path, monkeypatch):
   assert changed == 1
   assert load_source(config, "train").description != before
   # A start that was killed leaves its part; another one is not misled by it.
-  partial = tmp_path / "cache" / "partial"
+  partial = tmp_path / "cache" / f"images_{'0' * 24}"
   partial.mkdir()
   (partial / "pixels").write_bytes(b"x")
   os.utime(path / "0.png", (0, 0))

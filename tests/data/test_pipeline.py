@@ -204,14 +204,20 @@ def test_eval_batches_count_everything_once(count, processes):
       list(eval_batches(source, 4, index, processes)) for index in range(processes)
   ]
   assert {len(stream) for stream in streams} == {-(-count // 4)}
-  seen = []
+  seen, local = [], -(-min(4, count) // processes)
   for step in zip(*streams, strict=True):
     for images, mask in step:
-      assert images.shape == (4 // processes, 2, 2, 1) and images.dtype == np.uint8
-      assert mask.shape == (4 // processes,) and mask.dtype == bool
+      assert images.shape == (local, 2, 2, 1) and images.dtype == np.uint8
+      assert mask.shape == (local,) and mask.dtype == bool
       assert not images[~mask].any()
       seen.extend(numbers(images[mask]))
   np.testing.assert_array_equal(seen, np.arange(count))
+
+
+def test_a_batch_larger_than_memory():
+  """What `train.eval_batch_size` says is a bound."""
+  (images, mask), = eval_batches(numbered(3), 2**31)
+  assert len(images) == 3 and mask.all()
 
 
 def test_eval_batches_of_nothing():

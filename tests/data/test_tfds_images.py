@@ -69,6 +69,72 @@ def test_splits(prepare, monkeypatch, in_memory):
   np.testing.assert_array_equal(pickle.loads(pickle.dumps(train))[14], train[14])
 
 
+@pytest.mark.parametrize("file_format", ["array_record", "parquet"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_formats_that_ignore_ranges(
+    tiny_builder, tmp_path, monkeypatch, file_format, in_memory):
+  """TFDS's parquet source gives all of `train` for `train[:15]`."""
+  if not in_memory:
+    monkeypatch.setattr(sources, "_MEMORY_BYTES", 0)
+  builder = tiny_builder("tiny_format", RGB)
+  builder(data_dir=tmp_path, file_format=file_format).download_and_prepare()
+  config = make_config("tiny_format", tmp_path)
+  train, validation, test = (
+      load_source(config, split) for split in ("train", "validation", "test"))
+  assert (len(train), len(validation), len(test)) == (15, 5, 7)
+  assert as_set(train) | as_set(validation) == as_set(RGB["train"])
+  assert as_set(test) == as_set(RGB["test"])
+  np.testing.assert_array_equal(pickle.loads(pickle.dumps(validation))[4],
+                                validation[4])
+
+
+@pytest.mark.parametrize("file_format, there, message", [
+    ("parquet", 19, "says .* 'train' has 19 images, .* have 20"),
+    ("parquet", 25, "says .* 'train' has 25 images, .* have 20"),
+    ("array_record", 25, "Image 0 of .* cannot be read"),
+])
+def test_other_numbers_than_it_says(
+    tiny_builder, tmp_path, file_format, there, message):
+  builder = tiny_builder("tiny_rgb", RGB)
+  builder(data_dir=tmp_path, file_format=file_format).download_and_prepare()
+  path = tmp_path / "tiny_rgb" / "1.0.0" / "dataset_info.json"
+  info = json.loads(path.read_text())
+  split, = (split for split in info["splits"] if split["name"] == "train")
+  split["shardLengths"] = [str(there)]
+  path.write_text(json.dumps(info))
+  with pytest.raises(InputError, match=message):
+    load_source(make_config("tiny_rgb", tmp_path), "validation")
+
+
+def test_every_source_is_held_to_its_number(prepare, monkeypatch):
+  """Of whatever kind: the check is where all sources pass."""
+  config = make_config("tiny_rgb", prepare("tiny_rgb", RGB))
+  original = tfds_images.TfdsImages.open
+  for wrong in ((0, 14), (0, 16)):
+    monkeypatch.setattr(
+        tfds_images.TfdsImages, "open",
+        lambda self, part, start, stop, wrong=wrong: original(self, part, *wrong))
+    with pytest.raises(InputError, match="images 0 to 15 of its part 'train' were"):
+      load_source(config, "train")
+
+
+def test_splits_that_are_not_used_are_told(prepare):
+  parts = {**RGB, "validation": RGB["test"], "extra": RGB["test"]}
+  source = load_source(make_config("tiny_three", prepare("tiny_three", parts)), "train")
+  note, = source.notes
+  assert "not used" in note and "'extra'" in note and "'validation'" in note
+  source = load_source(make_config("tiny_rgb", prepare("tiny_rgb", RGB)), "train")
+  assert source.notes == ()
+
+
+def test_nothing_is_prepared_where_a_runs_config_says(tiny_builder, tmp_path):
+  tiny_builder("tiny_strangers", RGB, register=True)
+  config = make_config("tiny_strangers", tmp_path / "theirs")
+  with pytest.raises(InputError, match="not in .*theirs.*--config.data.data_dir=DIR"):
+    load_source(config, "test", writes=False)
+  assert not (tmp_path / "theirs").exists()
+
+
 def test_validation_is_the_test_split_where_there_is_no_test(prepare):
   data_dir = prepare("tiny_valid", {"train": RGB["train"], "validation": RGB["test"]})
   source = load_source(make_config("tiny_valid", data_dir), "test")
