@@ -1,4 +1,4 @@
-"""What the logits of a pixel see, measured with gradients (the paper's Figure 2).
+"""What the logits of a pixel see, measured with gradients (the paper's Figure 4).
 
 Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """

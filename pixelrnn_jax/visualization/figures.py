@@ -90,7 +90,7 @@ def nll_figure(
 def receptive_field_figure(
     fields: Sequence[np.ndarray], names: Sequence[str], pixel: tuple[int, int]
 ) -> Figure:
-  """Draws which pixels the logits of a pixel see, as the paper's Figure 2.
+  """Draws which pixels the logits of a pixel see, as the paper's Figure 4.
 
   For each field a column: above, the pixels that are seen (blue), those before the
   pixel that are not (white) and those to come in raster order (grey), and the pixel

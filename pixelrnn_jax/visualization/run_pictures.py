@@ -318,7 +318,7 @@ def draw_receptive_field(
     which: str = "last",
     output: str | None = None,
 ) -> str:
-  """Draws what the logits of a pixel see, from gradients, as the paper's Figure 2.
+  """Draws what the logits of a pixel see, from gradients, as the paper's Figure 4.
 
   Args:
     config: of a model that is drawn with random parameters, or
