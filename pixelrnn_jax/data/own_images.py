@@ -676,8 +676,9 @@ def _divide(names: Sequence, path: str) -> dict[str, list]:
         f"{_source(path)} holds {len(names)} image(s): at least 3 are"
         " needed, to train, validate and test."
     )
-  digests = b"".join(
-      hashlib.sha256(os.fsencode(str(name))).digest() for name in names)
+  digests = bytearray()
+  for name in names:
+    digests += hashlib.sha256(os.fsencode(str(name))).digest()
   words = np.frombuffer(digests, ">u8").reshape(-1, 4)
   order = np.lexsort(words.T[::-1])  # the first word counts most
   test = max(1, len(names) // 10)
