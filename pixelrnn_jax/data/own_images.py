@@ -192,7 +192,8 @@ def open_reader(path: str, image_shape: tuple[int, int, int]) -> "_Folder | _Npz
   what = "is a file" if os.path.exists(real) else "does not exist"
   raise InputError(
       f"{_source(path)} {what}. Give a folder of PNG or JPEG files,"
-      " or a file that ends in .npz."
+      " or a file that ends in .npz; if it has moved,"
+      " --config.data.source=folder:PATH says where it is now."
   )
 
 
@@ -426,7 +427,8 @@ class _Npz:
     """Open the file, whose size comes along; InputError for whatever is wrong."""
     if not os.path.exists(self.path):
       raise InputError(
-          f"{_source(self.path)} does not exist. Give a file of np.savez.")
+          f"{_source(self.path)} does not exist. Give a file of np.savez; if it has"
+          " moved, --config.data.source=folder:PATH says where it is now.")
     try:
       with files.open_file(self.path) as file, zipfile.ZipFile(file) as archive:
         yield archive, os.fstat(file.fileno()).st_size
@@ -674,8 +676,9 @@ def _divide(names: Sequence, path: str) -> dict[str, list]:
         f"{_source(path)} holds {len(names)} image(s): at least 3 are"
         " needed, to train, validate and test."
     )
-  digests = b"".join(
-      hashlib.sha256(os.fsencode(str(name))).digest() for name in names)
+  digests = bytearray()
+  for name in names:
+    digests += hashlib.sha256(os.fsencode(str(name))).digest()
   words = np.frombuffer(digests, ">u8").reshape(-1, 4)
   order = np.lexsort(words.T[::-1])  # the first word counts most
   test = max(1, len(names) // 10)

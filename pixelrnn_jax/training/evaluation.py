@@ -260,7 +260,7 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
   text = files.read_text(os.path.join(workdir, layout.EVALUATION))
   try:
     record = json.loads(text or "{}")
-  except json.JSONDecodeError:
+  except (ValueError, RecursionError):
     return None
   wanted = {"split": "test", "checkpoint": "last", "step": step}
   good = isinstance(record, dict) and wanted.items() <= record.items()

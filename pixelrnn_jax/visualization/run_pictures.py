@@ -444,9 +444,10 @@ def curve_points(workdir: str, unit: str) -> dict:
   points = {}
   for line in read_metrics(workdir):
     for part in ("train", "validation"):
-      if (figure := line.get(f"{part}/{field}")) is not None:
-        points.setdefault(part, []).append((line["step"], figure))
-        points[f"{part} data"] = line["data"]
+      figure, of = line.get(f"{part}/{field}"), line.get("data", "")
+      if isinstance(figure, (int, float)) and isinstance(of, str):
+        points.setdefault(part, []).append((float(line["step"]), figure))
+        points[f"{part} data"] = of
   return points
 
 
