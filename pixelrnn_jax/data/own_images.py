@@ -43,9 +43,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
-from pixelrnn_jax import files
+from pixelrnn_jax import files, progress
 from pixelrnn_jax.data.image_files import crop_and_resize, decode
 from pixelrnn_jax.errors import InputError
 
@@ -342,8 +341,9 @@ class _Folder:
     problems, in_colour = [], 0
     # Few, as each may hold an image of the largest size.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-      for first in tqdm(
-          range(0, len(names), 256), "decoding", unit="x 256 images", leave=False):
+      batches = range(0, len(names), 256)
+      for first in progress.bar(
+          "decoding", len(batches), "batches of 256 images", batches):
         some = pool.map(read, names[first:first + 256])
         for index, result in enumerate(some, start=first):
           if isinstance(result, InputError):

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 
@@ -58,7 +57,7 @@ def log_probs(
 
   Args:
     model: from `build_model`.
-    variables: from `model.init`.
+    variables: from `model.init` or `restore`.
     images: integers [B, H, W, C], raw values 0 .. levels - 1.
     smaller: of a multi-scale model, the images of the smaller scales, the coarsest
       first; by default they are the subsampled images.
@@ -70,16 +69,21 @@ def log_probs(
 
   Raises:
     InputError: images of another shape or dtype, or values of `levels` and
-      above. Under `jit` values cannot be looked at: there the log-probability
-      of a value out of range is NaN.
+      above; variables of another model. Under `jit` values cannot be looked at:
+      there the log-probability of a value out of range is NaN. Forward-mode
+      differentiation without `implementation="autodiff"`.
   """
-  images = _check_values(model, images)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  images = arguments.image_values(model.config, images)
   if not model.config.multi_scale:
     if smaller is not None:
       raise InputError("This model has a single scale: it takes no smaller images.")
   elif smaller is not None:
-    smaller = [_check_values(model, x) for x in smaller]
-  return _log_probs(model.clone(parent=None), variables, images, smaller)
+    smaller = [
+        arguments.image_values(model.config, x, "Smaller images") for x in smaller]
+  with arguments.forward_mode_explained():
+    return _log_probs(model, variables, images, smaller)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -148,30 +152,7 @@ def total_nats(
     A scalar; of a multi-scale model a tuple of them, each scale's sum given the
     scale before it, the coarsest first.
   """
-  images = _check_values(model, images)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  images = arguments.image_values(model.config, images)
   return model.apply(variables, images, method="total_nats")
-
-
-def _check_values(model: nn.Module, images) -> jax.Array:
-  """The images; raises InputError if they are not raw values of the model."""
-  images = jnp.asarray(images)
-  levels = model.config.levels
-  if not jnp.issubdtype(images.dtype, jnp.integer):
-    raise InputError(
-        f"Images of dtype {images.dtype}: a likelihood needs raw integer values,"
-        f" 0 to {levels - 1} (uint8)."
-    )
-  check_range(images, levels)
-  return images
-
-
-def check_range(images, levels: int) -> None:
-  """Raises InputError for values outside 0 .. levels - 1; traced ones pass."""
-  if isinstance(images, jax.core.Tracer):
-    return
-  images = np.asarray(images)
-  if images.size and (images.min() < 0 or images.max() >= levels):
-    raise InputError(
-        f"Images with values from {images.min()} to {images.max()}: this model"
-        f" takes 0 to {levels - 1}. Binarise or rescale the images first."
-    )

@@ -3,9 +3,12 @@
 Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from pixelrnn_jax import arguments
 from pixelrnn_jax.errors import InputError
 
 
@@ -38,8 +41,10 @@ def receptive_field(
     a pixel's G sees its R. `field.sum(axis=-1)` is the picture.
 
   Raises:
-    InputError: a multi-scale model, a pixel outside the image, or num below 1.
+    InputError: a multi-scale model, variables of another model, a pixel outside the
+      image, or num below 1.
   """
+  model = arguments.unbound(model)
   config = model.config
   if config.multi_scale:
     raise InputError(
@@ -48,35 +53,39 @@ def receptive_field(
         " the largest scale alone give --config.model.multi_scale='()'."
     )
   height, width, _ = config.image_shape
-  row, column = pixel
+  try:
+    row, column = pixel
+  except (TypeError, ValueError) as error:
+    raise InputError(
+        f"pixel={pixel!r}: give a row and a column, (row, column)."
+    ) from error
+  row = arguments.whole("the row of pixel", row, least=None)
+  column = arguments.whole("the column of pixel", column, least=None)
   if not (0 <= row < height and 0 <= column < width):
     raise InputError(
         f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0 to"
         f" {width - 1}."
     )
-  if num < 1:
-    raise InputError(f"num={num}: must be at least 1.")
-  return _mean_gradient(model, variables, row, column, jax.random.split(key, num))
+  num = arguments.whole("num", num)
+  arguments.check_variables(model, variables)
+  keys = jax.random.split(arguments.random_key(key), num)
+  return _mean_gradient(model, variables, row, column, keys)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _mean_gradient(model, variables, row, column, keys) -> jax.Array:
   """The equation of `receptive_field`, one key an image."""
   config = model.config
   dtype = jnp.promote_types(config.dtype, jnp.float32)
 
-  @jax.jit
-  def mean(variables, row, column, keys):
+  def weighted(image, key):
+    logits = model.apply(variables, image[None])[0, row, column]
+    return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
 
-    def weighted(image, key):
-      logits = model.apply(variables, image[None])[0, row, column]
-      return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
+  def one(key):
+    of_image, of_weights = jax.random.split(key)
+    image = jax.random.uniform(
+        of_image, config.image_shape, dtype, maxval=config.levels - 1)
+    return jnp.abs(jax.grad(weighted)(image, of_weights))
 
-    def one(key):
-      of_image, of_weights = jax.random.split(key)
-      image = jax.random.uniform(
-          of_image, config.image_shape, dtype, maxval=config.levels - 1)
-      return jnp.abs(jax.grad(weighted)(image, of_weights))
-
-    return jax.lax.map(one, keys).mean(axis=0)
-
-  return mean(variables, row, column, keys)
+  return jax.lax.map(one, keys).mean(axis=0)

@@ -17,7 +17,6 @@ several scales are numbered one scale after another, the coarsest first.
 
 import functools
 import math
-import numbers
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -25,9 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError, out_of_memory
-from pixelrnn_jax.inference.likelihood import check_range
 
 
 @out_of_memory("Draw fewer images at a time, with a smaller batch_size.")
@@ -40,6 +38,9 @@ def sample(
   """Draws images from the model, ancestral sampling (paper, section 2.1).
 
       x_i ~ softmax(logits(x_<i) / temperature)
+
+  It runs on the host, with programs of its own that are compiled also under
+  `jax.disable_jit`.
 
   With `small`, a multi-scale model makes a large image of each small one
   (super-resolution); several of one are several times the same in `small`.
@@ -63,23 +64,24 @@ def sample(
     or drawn are not forced upon the large ones: the model is free to disagree.
 
   Raises:
-    InputError: `num` or `batch_size` is below 1, the temperature not positive, the
-      key none of `jax.random`, or small images that the model has no scale for, or
-      of another number, dtype or range.
+    InputError: `num` or `batch_size` is no whole number or below 1, the temperature
+      not positive, the key none of `jax.random`, or small images that the model has
+      no scale for, or of another number, dtype or range; variables of another model;
+      a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
+  arguments.check_on_host("sample", variables, key, num, temperature, small)
+  model = arguments.unbound(model)
   if small is not None:
     given = _given_scales(model, small)
     num = len(given[0]) if num is None else num
   else:
     given, num = (), 16 if num is None else num
-  if not isinstance(num, (int, np.integer)) or num < 1:
-    raise InputError(f"num={num!r}: ask for a whole number of samples, 1 or more.")
+  num = arguments.whole("num", num)
   if small is not None and num != len(given[0]):
     raise InputError(
         f"num={num} with {len(given[0])} small images: each gives one large image."
         " Leave num out, and repeat the small ones for several of each."
     )
-  temperature, key = check_temperature(temperature), _typed(key)
   images = np.zeros((num, *model.config.image_shape), np.uint8)
   scales = _draw(
       model, variables, key, images, np.zeros(images.shape[:3], bool), temperature,
@@ -94,6 +96,8 @@ def complete(
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
   """Fills in the unknown pixels, each drawn given all values before it.
+
+  It runs on the host, as `sample`.
 
   Known values are kept exactly, also where they come after unknown ones; those
   do not see them, as the model's order is fixed. Of a multi-scale model the known
@@ -114,29 +118,21 @@ def complete(
     uint8 [B, H, W, C].
 
   Raises:
-    InputError: images or mask of another shape, dtype or range, a temperature
-      that is not positive, a batch size below 1, or a key that is none of
-      `jax.random`.
+    InputError: images or mask of another shape, dtype or range; otherwise as
+      `sample`.
   """
+  arguments.check_on_host("complete", variables, key, images, known, temperature)
+  model = arguments.unbound(model)
   shape = tuple(model.config.image_shape)
-  images, known = np.asarray(images), np.asarray(known)
-  if images.ndim != 4 or images.shape[1:] != shape or len(images) < 1:
-    raise InputError(
-        f"Images of shape {images.shape}: this model completes [B, H, W, C] ="
-        f" [B, {', '.join(map(str, shape))}], with B at least 1."
-    )
-  if not np.issubdtype(images.dtype, np.integer):
-    raise InputError(
-        f"Images of dtype {images.dtype}: raw integer values are needed (uint8)."
-    )
-  check_range(images, model.config.levels)
+  images = np.asarray(arguments.image_values(model.config, images))
+  arguments.check_shape(images, shape)
+  known = np.asarray(known)
   if known.dtype != bool or known.shape not in (shape[:2], images.shape[:3]):
     raise InputError(
         f"A mask of shape {known.shape} and dtype {known.dtype}: known must be"
         f" bool, [H, W] = {list(shape[:2])} or [B, H, W] ="
         f" {list(images.shape[:3])}."
     )
-  temperature, key = check_temperature(temperature), _typed(key)
   known = np.broadcast_to(known, images.shape[:3])
   images = np.where(known[..., None], images, 0).astype(np.uint8)
   return _draw(
@@ -148,14 +144,16 @@ def _draw(
     known: np.ndarray, temperature: float, batch_size: int,
     progress: Callable[[int], None] | None, given: tuple[np.ndarray, ...] = (),
 ) -> tuple[np.ndarray, ...]:
-  """The images of all scales, the coarsest first, after everything was checked.
+  """The images of all scales, the coarsest first.
 
   Args:
     given: images of the coarsest scales, which are not drawn.
     The others: see `complete`.
   """
-  if batch_size < 1:
-    raise InputError(f"batch_size={batch_size}: must be at least 1.")
+  arguments.check_variables(model, variables)
+  temperature = check_temperature(temperature)
+  batch_size = arguments.whole("batch_size", batch_size)
+  key = arguments.random_key(key)
   factors = model.config.multi_scale
   scales = (*given, *ops.pyramid(images, factors)[len(given):])
   known = ops.pyramid(known, factors)
@@ -175,9 +173,10 @@ def _draw(
     def of_devices(x, rows=rows):
       return x[rows].reshape(devices, size, *x.shape[1:])
 
-    batch = complete_batch(
-        variables, keys.reshape(devices, size), tuple(map(of_devices, scales)),
-        tuple(map(of_devices, known)), temperature)
+    with jax.disable_jit(False):  # step by step it would take hours
+      batch = complete_batch(
+          variables, keys.reshape(devices, size), tuple(map(of_devices, scales)),
+          tuple(map(of_devices, known)), temperature)
     drawn.append([np.asarray(x).reshape(-1, *x.shape[2:]) for x in batch])
     if progress is not None:
       progress(min(size * devices, total - start))
@@ -187,24 +186,19 @@ def _draw(
 def _given_scales(model: nn.Module, small) -> tuple[np.ndarray, ...]:
   """Small images and all scales below theirs, checked; see `sample`."""
   config = model.config
-  small = np.asarray(small)
   smaller = config.scale_shapes()[:-1]
   if not smaller:
     raise InputError(
         "Small images were given to a model of a single scale. Use a model with"
         " model.multi_scale, such as multi_scale_mnist's."
     )
+  small = np.asarray(arguments.image_values(config, small, "Small images"))
   if small.ndim != 4 or small.shape[1:] not in smaller or len(small) < 1:
     raise InputError(
         f"Small images of shape {small.shape}: this model takes [B, h, w, C] ="
         f" {' or '.join(str(['B', *shape]) for shape in smaller)}, with B at least 1."
         .replace("'", "")
     )
-  if not np.issubdtype(small.dtype, np.integer):
-    raise InputError(
-        f"Small images of dtype {small.dtype}: raw integer values are needed (uint8)."
-    )
-  check_range(small, config.levels)
   scale = smaller.index(small.shape[1:])
   return ops.pyramid(small.astype(np.uint8), config.multi_scale[:scale])
 
@@ -223,8 +217,22 @@ def value_logits(
   Returns:
     [B, H, W, C, levels]; of a multi-scale model a tuple, one entry a scale, the
     coarsest first.
+
+  Raises:
+    InputError: images or variables of another model, as in `log_probs`.
   """
-  scales = ops.pyramid(jnp.asarray(images), model.config.multi_scale)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  images = arguments.image_values(model.config, images)
+  arguments.check_shape(images, model.config.image_shape)
+  with jax.disable_jit(False):  # step by step it would take minutes
+    return _value_logits(model, variables, images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value_logits(model, variables, images):
+  """`value_logits` of images that have been looked at."""
+  scales = ops.pyramid(images, model.config.multi_scale)
 
   def look_up(scale, logits, row, column, channel):
     return scales[scale][:, row, column, channel], logits
@@ -252,26 +260,10 @@ def check_temperature(temperature: float) -> float:
   Also below the least normal float32, which the division would take for 0.
   """
   least = np.finfo(np.float32).tiny
-  if not isinstance(temperature, numbers.Real) or not (
-      least <= temperature < np.inf):
-    raise InputError(
-        f"temperature={temperature!r}: must be positive and finite, a number of at"
-        f" least {least:.1e}. For the most probable values use 1e-3, say."
-    )
-  return float(temperature)
-
-
-def _typed(key: jax.Array) -> jax.Array:
-  """A key of `jax.random.key`, also from one of the older `PRNGKey`."""
-  if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(
-      key.dtype, jax.dtypes.prng_key):
-    return key
-  try:
-    return jax.random.wrap_key_data(key)
-  except (TypeError, ValueError, AttributeError) as error:
-    raise InputError(
-        f"key={key!r}: give one key of jax.random, such as jax.random.key(0)."
-    ) from error
+  return arguments.real(
+      "temperature", temperature, float(least),
+      f"must be positive and finite, a number of at least {least:.1e}. For the most"
+      " probable values use 1e-3, say.")
 
 
 def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:

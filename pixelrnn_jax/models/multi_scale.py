@@ -20,11 +20,13 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models.pixel_rnn import PixelRNN, check_images
+from pixelrnn_jax.models.pixel_rnn import PixelRNN
 
 
 class MultiScalePixelRNN(nn.Module):
@@ -45,6 +47,11 @@ class MultiScalePixelRNN(nn.Module):
         for shape, factor in zip(
             config.scale_shapes(), (1, *config.multi_scale), strict=True)
     ]
+
+  def make_parameters(self) -> None:
+    """Makes all parameters and computes nothing, for `init` to tell their shapes."""
+    for network in self.scales:
+      network.make_parameters()
 
   def __call__(
       self, images: jax.Array, smaller: Sequence[jax.Array] | None = None
@@ -109,17 +116,17 @@ class MultiScalePixelRNN(nn.Module):
 
   def all_scales(self, images, smaller=None) -> tuple:
     """The images of all scales, the coarsest first; see `__call__`."""
-    check_images(images, self.config.image_shape)
+    images = arguments.model_input(self.config, images)
     if smaller is None:
       return ops.pyramid(images, self.config.multi_scale)
     wanted = self.config.scale_shapes()[:-1]
-    found = [tuple(x.shape) for x in smaller]
+    found = [np.shape(x) for x in smaller]
     if found != [(len(images), *shape) for shape in wanted]:
       raise InputError(
           f"Smaller scales of shapes {found}: this model takes"
           f" {[(len(images), *shape) for shape in wanted]}, the coarsest first."
       )
-    return (*smaller, images)
+    return (*map(jnp.asarray, smaller), images)
 
   def _with_smaller(self, scales: Sequence[jax.Array]):
     """(network, its images, those that they are conditional on) of each scale."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import groups
@@ -40,15 +40,6 @@ LAYERS = {
 
 # (logits [B, levels], row, column, channel) to (values [B], something to collect).
 Choose = Callable[[jax.Array, jax.Array, jax.Array, int], tuple[jax.Array, Any]]
-
-
-def check_images(images: jax.Array, image_shape: tuple[int, int, int]) -> None:
-  """Raises InputError unless images are [B, H, W, C] of that shape."""
-  if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or len(images) < 1:
-    raise InputError(
-        f"Images of shape {images.shape}: this model takes [B, H, W, C] ="
-        f" [B, {', '.join(map(str, image_shape))}], with B at least 1."
-    )
 
 
 class PixelRNN(nn.Module):
@@ -84,6 +75,10 @@ class PixelRNN(nn.Module):
         for i, mask in enumerate(self.head.masks)
     ]
 
+  def make_parameters(self) -> None:
+    """Makes all parameters and computes nothing, for `init` to tell their shapes."""
+    jax.tree.leaves(self.first)  # reading one of them makes Flax call `setup`
+
   @functools.cached_property
   def layer(self) -> Layer:
     """The kind's layer: its masks, its initialisers and the two ways to run it."""
@@ -114,8 +109,10 @@ class PixelRNN(nn.Module):
     """Logits of every value given all values before it.
 
     Args:
-      images: [B, H, W, C], raw values 0 .. levels - 1. Any dtype; real values
-        are taken as they are, so that gradients with respect to them exist.
+      images: [B, H, W, C], raw values 0 .. levels - 1 of an integer or real dtype.
+        Real ones are taken as they are, so that gradients with respect to them
+        exist: they are not images of which there is a likelihood, which `log_prob`
+        makes sure of.
       small: [B, H / f, W / f, C], likewise: what a conditional network is
         conditional on, f its factor.
 
@@ -125,10 +122,13 @@ class PixelRNN(nn.Module):
       a 1 is sigmoid(l).
 
     Raises:
-      InputError: the images are not of the model's shape.
+      InputError: the images are not of the model's shape, not numbers, or values are
+        out of range. Inside `jax.jit` and the like values cannot be looked at.
+        Forward-mode differentiation without `implementation="autodiff"`.
     """
-    x = self.head.logits(self.head_params, self.trunk(images, small))
-    return jnp.transpose(x, (2, 0, 1, 3, 4))
+    with arguments.forward_mode_explained():
+      x = self.head.logits(self.head_params, self.trunk(images, small))
+      return jnp.transpose(x, (2, 0, 1, 3, 4))
 
   def total_nats(
       self, images: jax.Array, small: jax.Array | None = None
@@ -140,14 +140,15 @@ class PixelRNN(nn.Module):
     Returns:
       A scalar, nats, float32 (float64 for that dtype).
     """
-    x = self.trunk(images, small)
-    values = jnp.transpose(images, (1, 2, 0, 3))
-    return self.head.total_nats(self.head_params, x, values)
+    with arguments.forward_mode_explained():
+      x = self.trunk(images, small)
+      values = jnp.transpose(images, (1, 2, 0, 3))
+      return self.head.total_nats(self.head_params, x, values)
 
   def trunk(self, images: jax.Array, small: jax.Array | None = None) -> jax.Array:
     """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
     config = self.config
-    check_images(images, config.image_shape)
+    images = arguments.model_input(config, images)
     condition = self.condition(small, len(images))
     x = self.embed(jnp.transpose(images, (1, 2, 0, 3)))
     layer = jax.checkpoint(self.layer) if config.rematerialize else self.layer
