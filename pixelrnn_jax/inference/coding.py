@@ -3,25 +3,24 @@
     compress:    images -> bytes, -log2 p(images) bits and about 70 bytes
     decompress:  bytes -> the same images
 
-Values are coded one after another, each with its probability given all before it
-(paper, section 2.1), by an entropy coder (`rans.py`). Of a multi-scale model the
+The values are coded one after another by an entropy coder (`rans.py`), each with its
+probability given all values before it (paper, section 2.1). Of a multi-scale model the
 smallest image comes first, and the size is that of the bound, of all scales.
 
-Coding and decoding need the same probabilities to the last bit, which two programs would
-not compute. So there is one compiled program for both directions. It runs the network
-value by value (`PixelRNN.by_value`); at each value it looks the images' values up,
-where they are given, and else finds them in the streams. Both ways the integers that
-stand for the probability of the value come out; compressing, the host pushes them onto
-the streams, the last value first, since a stream is popped in the opposite order.
-Images that fill up the last batch are given in both directions.
+Both directions need the same probabilities to the last bit. Two compiled programs would
+not compute them, so there is one program for both. It runs the network value by value
+(`PixelRNN.by_value`). At each value it looks up the values of the images that are
+given, and finds the others in the streams. It returns the integers that stand for each
+value's probability. To compress, the host pushes them onto the streams, the last value
+first, because a stream is popped in the opposite order.
 
-Several images share a stream: at each value first its image 1, then image 2, ... So
-the few bytes that a stream costs do not count. In a stream, finding is serial; streams
-are decoded at the same time, some on each device.
+Several images share a stream, so that the few bytes that a stream costs do not count:
+at each value the stream has image 1, then image 2, and so on. Finding values is serial
+within a stream. The streams of a device are independent of each other.
 
-What is not promised: that another version of JAX, kind of device, processor or number of
-cores computes the same numbers. It is found out, and never gives wrong images: what is
-left of a stream after the last value is the checksum of its images.
+Not promised: that another version of JAX, kind of device, processor or number of cores
+computes the same numbers. But it never gives wrong images: what is left of a stream
+after the last value must be the checksum of its images.
 
 Shapes: N images, H height, W width, C channels; D devices, S streams on a device, I
 images in a stream, B = S I.
@@ -165,8 +164,8 @@ def decompress(
   limit = _batch_limit(config, batch_size)
   if layout.batch > limit:
     raise InputError(
-        f"The images were compressed {layout.batch:,} at a time, and are decompressed in"
-        f" the same way; the limit is {limit:,}. Give batch_size={layout.batch}, if"
+        f"The images were compressed {layout.batch:,} at a time, and are decompressed"
+        f" in the same way; the limit is {limit:,}. Give batch_size={layout.batch}, if"
         " there is memory for it."
     )
   try:
@@ -182,7 +181,8 @@ def decompress(
     )
   devices, decoded = jax.local_devices(), []
   for batch in _run(model, variables, layout, devices, packed=packed):
-    for index, (_, values, *_) in enumerate(batch.streams(), start=batch.first_stream):
+    found = enumerate(batch.streams(), start=batch.first_stream)
+    for index, (_, values, *_) in found:
       left = (1, zlib.crc32(np.ascontiguousarray(values)), len(packed[index][2]))
       if batch.left(index) != left:
         raise InputError(_other_numbers(file, devices[0], layout.devices(devices)))
@@ -385,7 +385,8 @@ def _make_program(
         sizes, ends, given, looked_up = xs
         value = jnp.where(given, looked_up, rans.find(packed, ends))
         size, end = (
-            jnp.take_along_axis(x, value[:, None], axis=-1)[:, 0] for x in (sizes, ends))
+            jnp.take_along_axis(x, value[:, None], axis=-1)[:, 0]
+            for x in (sizes, ends))
         popped = rans.pop(packed, words, end - size, size)
         packed = jax.tree.map(
             lambda old, new: jnp.where(given, old, new), packed, popped)
@@ -506,6 +507,6 @@ def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
   return (
       f"{message} The numbers are not those that they were compressed with: then JAX,"
       f" device and number of devices were '{file.written_with}', here they are"
-      f" '{here}'; where these are the same, the processor, its cores, jaxlib, XLA_FLAGS"
-      " or JAX's precision are not. Decompress where they were compressed."
+      f" '{here}'; where these are the same, the processor, its cores, jaxlib,"
+      " XLA_FLAGS or JAX's precision are not. Decompress where they were compressed."
   )

@@ -103,8 +103,8 @@ def parse(data: bytes) -> Container:
   version = reader.take(1)[0]
   if version != VERSION:
     raise InputError(
-        f"The compressed images are of version {version} of the format, or damaged; this"
-        f" program reads version {VERSION}. Decompress them with the program that"
+        f"The compressed images are of version {version} of the format, or damaged;"
+        f" this program reads version {VERSION}. Decompress them with the program that"
         " wrote them."
     )
   numbers = [reader.number() for _ in range(7)]
@@ -151,8 +151,8 @@ def check_name(name: str) -> None:
       or any(len(part.encode("utf-8", "replace")) > 255 for part in parts)
       or len(parts) > 32):
     raise InputError(
-        f"{name[:200]!r} is no name for an image: names are paths below a folder, with /"
-        " between their parts, none of them empty, '.' or '..', without control"
+        f"{name[:200]!r} is no name for an image: names are paths below a folder, with"
+        " / between their parts, none of them empty, '.' or '..', without control"
         " characters and \\ : * ? \" < > |. Rename the file."
     )
 

@@ -12,6 +12,9 @@ from pixelrnn_jax.inference import rans
 TOTAL = 2**24
 
 
+frequencies = jax.jit(rans.frequencies)
+
+
 def random_logits(rng, shape, levels, scale):
   return jnp.asarray(scale * rng.normal(size=(*shape, levels)), jnp.float32)
 
@@ -39,10 +42,10 @@ def intervals(sizes, symbols):
 
 
 @pytest.mark.parametrize("levels, scale", [
-    (2, 1), (2, 8), (2, 1e4), (3, 2), (256, 0.0), (256, 1), (256, 30), (200, 1e4)])
+    (2, 8), (2, 1e4), (3, 2), (256, 0.0), (256, 30)])
 def test_what_is_pushed_is_popped(levels, scale):
   rng, streams, number = np.random.default_rng(levels), 3, 400
-  sizes = rans.frequencies(random_logits(rng, (number, streams), levels, scale))
+  sizes = frequencies(random_logits(rng, (number, streams), levels, scale))
   numpy_sizes = np.asarray(sizes, np.int64)
   # Half of the symbols are likely ones, the others as rare as they come.
   symbols = rng.integers(0, levels, (number, streams))
@@ -77,12 +80,12 @@ def test_products_of_words_are_exact():
   np.testing.assert_array_equal(got, a * b)
 
 
-@pytest.mark.parametrize("levels", [2, 3, 7, 255, 256])
+@pytest.mark.parametrize("levels", [2, 7, 256])
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1, 3, 10, 100, 1e5])
 def test_frequencies_lose_next_to_nothing(levels, scale):
   rng = np.random.default_rng(levels)
   logits = random_logits(rng, (500,), levels, scale)
-  sizes = np.asarray(jax.jit(rans.frequencies)(logits), np.int64)
+  sizes = np.asarray(frequencies(logits), np.int64)
   assert sizes.min() >= 1
   np.testing.assert_array_equal(sizes.sum(axis=-1), TOTAL)
   # In bits a symbol, on average over the softmax: its entropy, and what is added.
