@@ -45,7 +45,7 @@ import numpy as np
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import ModelConfig
-from pixelrnn_jax.errors import Diverged, InputError
+from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
 from pixelrnn_jax.inference.likelihood import check_range
@@ -63,11 +63,12 @@ _MODEL_FIELDS = (
     "first_kernel_size", "residual", "skip", "dtype", "multi_scale")
 
 
+@out_of_memory("Compress fewer images at a time, with a smaller batch_size.")
 def compress(
     model: nn.Module, variables, images, batch_size: int | None = None,
     progress: Callable[[int], None] | None = None, names: Sequence[str] = (),
 ) -> bytes:
-  """Codes images in about -log2 p(images) bits, without loss.
+  """Code images in about -log2 p(images) bits, without loss.
 
   Keep the images until they have been decompressed where they will be needed: see
   what is not promised above. On a GPU set XLA_FLAGS=--xla_gpu_deterministic_ops=true
@@ -121,11 +122,12 @@ def compress(
   ).to_bytes()
 
 
+@out_of_memory("The images must be decompressed as many at a time as compressed.")
 def decompress(
     model: nn.Module, variables, data: bytes, batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-  """Returns the images that `compress` was given.
+  """Return the images that `compress` was given.
 
   Args:
     model: the one that they were compressed with.
@@ -193,7 +195,7 @@ def decompress(
 
 
 def read_names(data: bytes) -> tuple[str, ...]:
-  """The names that `compress` was given, () if none; no model is needed.
+  """Return the names that `compress` was given, () if none; no model is needed.
 
   Raises:
     InputError: bytes that are damaged or not from `compress`.
@@ -202,7 +204,7 @@ def read_names(data: bytes) -> tuple[str, ...]:
 
 
 def default_batch_size(config: ModelConfig) -> int:
-  """Images that a device takes at a time, if nobody says otherwise."""
+  """Return how many images a device takes at a time, if nobody says otherwise."""
   fitting = _BATCH_VALUES // math.prod(config.image_shape)
   return max(_LEAST_BATCH, min(fitting, _LARGEST_BATCH))
 
@@ -239,7 +241,7 @@ class _Layout:
 
 
 def _plan(config: ModelConfig, images: int, limit: int, devices: int) -> _Layout:
-  """The layout of so many images, `limit` at a time at most on each device."""
+  """Return the layout of images, each device taking `limit` at a time at most."""
   raw_bits = math.prod(config.image_shape) * math.log2(config.levels)
   in_stream = min(math.ceil(_STREAM_BITS / raw_bits), limit, images)
   streams = -(-images // in_stream)
@@ -272,7 +274,7 @@ class _Batch:
   ends: rans.Streams
 
   def streams(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """(number of the first image, values, starts, sizes) of each stream."""
+    """Yield (number of the first image, values, starts, sizes) of each stream."""
     layout = self.layout
     for index in range(len(self.values)):
       first = (self.first_stream + index) * layout.in_stream
@@ -282,7 +284,7 @@ class _Batch:
                self.sizes[index, :, :count])
 
   def left(self, stream: int) -> tuple[int, int, int]:
-    """High and low word of x, and the words read, at the end of a stream."""
+    """Return high and low word of x, and the words read, at a stream's end."""
     return tuple(int(x[stream - self.first_stream]) for x in self.ends)
 
   @property
@@ -296,7 +298,7 @@ def _run(
     images: np.ndarray | None = None,
     packed: Sequence[tuple[int, int, np.ndarray]] | None = None,
 ) -> Iterator[_Batch]:
-  """Runs the program over all batches, with images or with streams.
+  """Run the program over all batches, with images or with streams.
 
   Args:
     images: uint8 [N, H, W, C], to be coded.
@@ -354,7 +356,7 @@ def _run(
 def _make_program(
     model: nn.Module, devices: tuple[jax.Device, ...], streams: int, images: int
 ) -> Callable:
-  """The one program of both directions, for a batch on each device.
+  """Return the one program of both directions, for a batch on each device.
 
   Args:
     model: from `build_model`.
@@ -407,13 +409,13 @@ def _make_program(
 
 
 def _in_order(collected) -> list[jax.Array]:
-  """Of C pairs of [H, W, ...], one a channel, the two [H W C, ...]."""
+  """Return C pairs of [H, W, ...], one a channel, as two of [H W C, ...]."""
   stacked = (jnp.stack(x, axis=2) for x in zip(*collected, strict=True))
   return [x.reshape(-1, *x.shape[3:]) for x in stacked]
 
 
 def _check_concrete(*trees) -> None:
-  """Raises InputError under `jit`, `vmap` and `grad`."""
+  """Raise InputError under `jit`, `vmap` and `grad`."""
   if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
     raise InputError(
         "compress and decompress run on the host and compile their own program: call"
@@ -422,7 +424,7 @@ def _check_concrete(*trees) -> None:
 
 
 def _check_images(images, config: ModelConfig) -> np.ndarray:
-  """The images, uint8; InputError if the model takes no such ones."""
+  """Return the images, uint8; raise InputError if the model takes no such ones."""
   images, shape = np.asarray(images), tuple(config.image_shape)
   if images.ndim != 4 or images.shape[1:] != shape or len(images) < 1:
     raise InputError(
@@ -438,7 +440,7 @@ def _check_images(images, config: ModelConfig) -> np.ndarray:
 
 
 def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
-  """Images at a time, at most; InputError for no positive whole number."""
+  """Return the most images at a time; raise InputError for no whole number."""
   if batch_size is None:
     return default_batch_size(config)
   if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or (
@@ -453,7 +455,7 @@ def _describe(shape: Sequence[int], levels: int) -> str:
 
 
 def _fingerprint(config: ModelConfig, variables) -> bytes:
-  """8 bytes of a digest of the configuration and all parameters."""
+  """Return 8 bytes of a digest of the configuration and all parameters."""
   fields = {name: getattr(config, name) for name in _MODEL_FIELDS}
   digest = hashlib.sha256(json.dumps(fields).encode())
   leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
@@ -465,7 +467,7 @@ def _fingerprint(config: ModelConfig, variables) -> bytes:
 
 
 def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
-  """What the last bits of logits depend on: 4 bytes of its digest, and in words."""
+  """Return what the last bits of logits depend on: a digest's 4 bytes, and words."""
   words = f"{jax.__version__} {device.platform}"
   if device.device_kind != device.platform:
     words += f" {device.device_kind}"
@@ -478,7 +480,7 @@ def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
 
 
 def _processor() -> list:
-  """Of a CPU, its name, what it can do and how many cores this process may use."""
+  """Return a CPU's name, what it can do and how many cores this process may use."""
   found = {}
   with contextlib.suppress(OSError):  # there is no such file but on Linux
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -493,7 +495,7 @@ def _processor() -> list:
 
 
 def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
-  """What to tell whoever decoded something else than was coded."""
+  """Return what to tell whoever decoded something else than was coded."""
   numbers, here = _numbers(device, count)
   message = (
       "Decompressing did not arrive at the images that were compressed. No image is"

@@ -69,7 +69,7 @@ class Container:
     return -(-self.number // len(self.streams))
 
   def to_bytes(self) -> bytes:
-    """The file; `parse` is the inverse."""
+    """Return the file; `parse` is the inverse."""
     numbers = (*self.image_shape, self.levels, self.number, len(self.streams),
                self.at_a_time)
     text = self.written_with.encode()
@@ -83,7 +83,7 @@ class Container:
 
 
 def parse(data: bytes) -> Container:
-  """The content of a file.
+  """Return the content of a file.
 
   Raises:
     InputError: the bytes are no such file, of another version, cut short, longer than
@@ -139,21 +139,22 @@ def parse(data: bytes) -> Container:
 
 
 def check_name(name: str) -> None:
-  """Raises InputError for a name that is no path to a file below a folder.
+  """Raise InputError for a name that is no path to a file below a folder.
 
   Names come with files from strangers: none may lead out of the folder that images
   are written to, on any system.
   """
-  parts = name.split("/")
+  parts = name.split("/") if isinstance(name, str) else [""]
   if (
       any(part in ("", ".", "..") for part in parts)
       or any(ord(c) < 32 or c in '\\:*?"<>|\x7f' for c in name)
-      or any(len(part.encode("utf-8", "replace")) > 255 for part in parts)
+      or any("\ud800" <= c <= "\udfff" for c in name)  # bytes that are not UTF-8
+      or any(len(part.encode()) > 255 for part in parts)
       or len(parts) > 32):
     raise InputError(
-        f"{name[:200]!r} is no name for an image: names are paths below a folder, with"
-        " / between their parts, none of them empty, '.' or '..', without control"
-        " characters and \\ : * ? \" < > |. Rename the file."
+        f"{str(name)[:200]!r} is no name for an image: names are text, paths below a"
+        " folder with / between their parts, none of them empty, '.' or '..', without"
+        " control characters and \\ : * ? \" < > |. Rename the file."
     )
 
 
@@ -183,7 +184,7 @@ class _Reader:
 
 
 def _number(value: int) -> bytes:
-  """LEB128 of a number of 0 or more."""
+  """Return LEB128 of a number of 0 or more."""
   groups = []
   while value >= 0x80:
     groups.append(value & 0x7F | 0x80)
@@ -196,12 +197,12 @@ def _crc(content: bytes) -> bytes:
 
 
 def _text(content: bytes) -> str:
-  """Text for messages; whatever is no text in it is shown as such."""
+  """Return text for messages; whatever is no text in it is shown as such."""
   return content.decode("utf-8", "backslashreplace")[:200]
 
 
 def _names(content: bytes, number: int) -> tuple[str, ...]:
-  """The names; InputError unless there are none or one for each image, all good."""
+  """Return the names; raise InputError unless there are none or one an image."""
   if not content:
     return ()
   inflater = zlib.decompressobj()

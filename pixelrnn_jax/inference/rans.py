@@ -46,7 +46,7 @@ class Streams(NamedTuple):
 
 
 def frequencies(logits: jax.Array) -> jax.Array:
-  """Probabilities in integers.
+  """Return probabilities as integers.
 
       f_s = 1 + floor(softmax(logits)_s (2^24 - L))
 
@@ -73,7 +73,7 @@ def frequencies(logits: jax.Array) -> jax.Array:
 
 
 def find(streams: Streams, ends: jax.Array) -> jax.Array:
-  """The symbols that come next, int32 [S].
+  """Return the symbols that come next, int32 [S].
 
   Args:
     streams: the streams.
@@ -86,7 +86,7 @@ def find(streams: Streams, ends: jax.Array) -> jax.Array:
 def pop(
     streams: Streams, words: jax.Array, starts: jax.Array, sizes: jax.Array
 ) -> Streams:
-  """Takes the symbols that `find` has found off the streams.
+  """Take the symbols that `find` has found off the streams.
 
   Args:
     streams: the streams.
@@ -114,7 +114,7 @@ def pop(
 
 
 def _multiply(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The upper and the lower word of a b, from products of half words."""
+  """Return the upper and the lower word of a b, from products of half words."""
   half, mask = np.uint32(16), np.uint32(0xFFFF)
   a_high, a_low, b_high, b_low = a >> half, a & mask, b >> half, b & mask
   low, middle = a_low * b_low, a_high * b_low
@@ -125,7 +125,7 @@ def _multiply(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def push(starts: np.ndarray, sizes: np.ndarray, first: int) -> bytes:
-  """The stream from which symbols are popped in their order.
+  """Return the stream from which symbols are popped in their order.
 
   Args:
     starts: c_s of each symbol, integers [n].
@@ -151,7 +151,7 @@ def push(starts: np.ndarray, sizes: np.ndarray, first: int) -> bytes:
 
 
 def unpack(stream: bytes) -> tuple[int, int, np.ndarray]:
-  """The high and the low word of x, and the words, uint32 [W], of a stream.
+  """Return the high and the low word of x, and the words, uint32 [W], of a stream.
 
   Raises:
     ValueError: `push` gives no such bytes.

@@ -178,7 +178,7 @@ def decompress_images(
 
 
 def measure_codecs(images: np.ndarray, levels: int) -> dict[str, Sizes]:
-  """The sizes of other codecs, by name; see `image_codecs.py`.
+  """Return the sizes of other codecs, by name; see `image_codecs.py`.
 
   Args:
     images: uint8 [N, H, W, C], values 0 .. levels - 1.
@@ -197,7 +197,7 @@ def measure_codecs(images: np.ndarray, levels: int) -> dict[str, Sizes]:
 def format_sizes(
     values: int, bits: float, config: ModelConfig, sizes: Mapping[str, Sizes]
 ) -> str:
-  """A Markdown table of sizes.
+  """Return a Markdown table of sizes.
 
   Args:
     values: of all images.
@@ -220,10 +220,10 @@ def format_sizes(
 
 
 def to_pixels(images: np.ndarray, levels: int) -> np.ndarray:
-  """Values 0 .. levels - 1 to grey or colour values 0 .. 255, uint8.
+  """Return values 0 .. levels - 1 as grey or colour values 0 .. 255, uint8.
 
-  They are the least that training takes for these values, but for two levels, which
-  are black and white: reading what was written gives the same images.
+  They are the least ones that training reads as these values, except for two levels,
+  which become black and white. So reading what was written gives the same images.
   """
   if levels == 2:
     return images * np.uint8(255)
@@ -235,7 +235,7 @@ def _read(
     run: Run, patterns: Sequence[str] | None, split: str, num: int | None,
     convert: bool, moved: Mapping[str, str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
-  """Images, their names () if they have none, and what they are."""
+  """Return images, their names, () if they have none, and what they are."""
   config = run.config.model
   if patterns is None:
     source = load_images(run, split, moved)
@@ -269,13 +269,13 @@ def _number(num: int | None, there: int) -> int:
 
 
 def _same(path: str, pixels: np.ndarray) -> bool:
-  """Whether a file has these pixels, grey ones being three equal channels."""
+  """Return whether a file has these pixels; grey ones are three equal channels."""
   there = decode(path, 3).pixels
   return there.shape[:2] == pixels.shape[:2] and bool((there == pixels).all())
 
 
 def _names(paths: Sequence[str | None]) -> tuple[str, ...]:
-  """Names of images below the folder that they share, () if some have none."""
+  """Return the names below the folder that all share, () if some have none."""
   if any(path is None for path in paths):
     return ()
   full = [os.path.abspath(path) for path in paths]
@@ -286,7 +286,7 @@ def _names(paths: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def _targets(folder: str, names: Sequence[str], overwrite: bool) -> list[str]:
-  """Paths to write images to; InputError if some of them cannot be."""
+  """Return the paths to write images to; raise InputError if some cannot be."""
   targets = [
       os.path.join(folder, *name.split("/")) + (
           "" if name.lower().endswith(".png") else ".png") for name in names]
@@ -310,7 +310,7 @@ def _targets(folder: str, names: Sequence[str], overwrite: bool) -> list[str]:
 
 
 def _check_output(path: str, overwrite: bool) -> str:
-  """The path; InputError if no file can be written there."""
+  """Return the path; raise InputError if no file can be written there."""
   path = files.expand(path)
   if os.path.isdir(path):
     raise InputError(f"output={path!r} is a directory. Give the path of a file.")
@@ -337,7 +337,7 @@ def _write_output(content: bytes, path: str, overwrite: bool) -> None:
 
 
 def _nats(run: Run, images: np.ndarray, batch_size: int | None) -> float:
-  """-log p of all images; of a multi-scale model the bound."""
+  """Return -log p of all images; of a multi-scale model the bound."""
   size = batch_size or coding.default_batch_size(run.config.model)
   size = min(size, len(images))
   nats = 0.0
@@ -351,14 +351,14 @@ def _nats(run: Run, images: np.ndarray, batch_size: int | None) -> float:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-  """A PNG file of grey or colour values, uint8 [H, W, C]."""
+  """Return a PNG file of grey or colour values, uint8 [H, W, C]."""
   file = io.BytesIO()
   Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
   return file.getvalue()
 
 
 def _progress(label: str, total: int | None) -> tqdm:
-  """A progress bar over images."""
+  """Return a progress bar over images."""
   return tqdm(
       desc=label, total=total, unit="image", leave=False,
       mininterval=progress_interval())

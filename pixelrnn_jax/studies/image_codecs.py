@@ -25,7 +25,7 @@ _LARGEST_SIDE = 2**14 - 1  # of a WebP image
 
 
 def available(levels: int) -> dict[str, Callable[[np.ndarray, int], bytes]]:
-  """The codecs that can be had here, by name.
+  """Return the codecs that can be had here, by name.
 
   Args:
     levels: of the images.
@@ -45,7 +45,7 @@ def available(levels: int) -> dict[str, Callable[[np.ndarray, int], bytes]]:
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-  """All images as one, side by side in rows, in about a square.
+  """Return all images as one, side by side in rows, in about a square.
 
   Args:
     images: [N, H, W, C].
@@ -71,7 +71,7 @@ def sheet(images: np.ndarray) -> np.ndarray:
 
 
 def _image(pixels: np.ndarray, levels: int) -> Image.Image:
-  """The values as they are; black and white of two levels, in a bit each."""
+  """Return the values as they are; of two levels black and white, in a bit each."""
   if pixels.shape[-1] == 3:
     return Image.fromarray(pixels)
   if levels == 2:
@@ -101,7 +101,7 @@ def _jpeg_xl(pixels: np.ndarray, levels: int) -> bytes:
 
 
 def _jbig2(pixels: np.ndarray, levels: int) -> bytes:
-  """The shorter file of with and without a sign for rows that repeat."""
+  """Return the shorter file of with and without a sign for rows that repeat."""
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "image.png")
     _image(pixels, levels).save(path)

@@ -97,7 +97,8 @@ def test_grey_files_are_colours_to_a_colour_model(tmp_path):
 def test_what_is_written_is_read_as_the_same_values(levels):
   values = np.arange(levels, dtype=np.uint8).reshape(1, 1, -1, 1)
   pixels = compression.to_pixels(values, levels)
-  assert pixels.dtype == np.uint8 and (np.diff(pixels.reshape(-1).astype(int)) > 0).all()
+  assert pixels.dtype == np.uint8
+  assert (np.diff(pixels.reshape(-1).astype(int)) > 0).all()
   np.testing.assert_array_equal(pixels.astype(int) * levels // 256, values)
   if levels == 2:
     assert pixels.max() == 255

@@ -16,7 +16,8 @@ def images_of(levels, channels, number=7):
   return rng.integers(0, levels, (number, 5, 8, channels), np.uint8)
 
 
-@pytest.mark.parametrize("levels, channels", [(2, 1), (2, 3), (16, 1), (256, 1), (256, 3)])
+@pytest.mark.parametrize(
+    "levels, channels", [(2, 1), (2, 3), (16, 1), (256, 1), (256, 3)])
 def test_every_codec_is_without_loss(levels, channels):
   pixels = image_codecs.sheet(images_of(levels, channels))
   codecs = image_codecs.available(levels)
