@@ -29,7 +29,7 @@ _CALLS = flags.DEFINE_integer(
 
 HEADER = [
     "model", "cached, s", "compile, s", "plain pass, s", "compile, s", "passes",
-    "plain, s (extrapolated)", "ratio",
+    "plain, s (extrapolated)", "ratio", "compressing, s", "decompressing, s",
 ]
 
 
@@ -47,6 +47,7 @@ def main() -> None:
         f"{result.plain_pass.seconds:.4f}",
         f"{result.plain_pass.compile_seconds:.1f}", str(result.values),
         f"{result.plain_seconds:.1f}", f"{result.ratio:.0f}",
+        f"{result.compress.seconds:.3f}", f"{result.decompress.seconds:.3f}",
     ])
     print(f"{name}: {result.ratio:.0f} times faster", flush=True)
   print(sampling_speed.format_table(HEADER, rows))

@@ -18,6 +18,7 @@ from pixelrnn_jax.configs.schema import (
   TrainConfig,
 )
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.coding import compress, decompress
 from pixelrnn_jax.inference.likelihood import bits_per_dim, log_prob, log_probs
 from pixelrnn_jax.inference.sampling import complete, sample
 from pixelrnn_jax.models import build_model
@@ -37,6 +38,8 @@ __all__ = [
     "bits_per_dim",
     "build_model",
     "complete",
+    "compress",
+    "decompress",
     "load_config",
     "log_prob",
     "log_probs",

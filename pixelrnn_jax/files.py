@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import socket
 import stat
 import sys
@@ -94,6 +95,24 @@ def write_text(path: str, text: str) -> None:
   with create_file(temporary) as file:
     file.write(text.encode())
   os.replace(temporary, path)
+
+
+def write_bytes(path: str, content: bytes) -> None:
+  """Write a file that, whenever the process dies, is whole or as before.
+
+  Unlike those of a work directory it may stand among files of the user's: no other
+  file is touched.
+  """
+  folder, name = os.path.split(path)
+  temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
+  file = open(temporary, "xb")
+  try:
+    with file:
+      file.write(content)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
 
 
 def read_text(path: str) -> str:

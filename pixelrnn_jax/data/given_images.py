@@ -21,6 +21,7 @@ class GivenImages:
 
   Attributes:
     named: whether all of them are files that were named, one by one or by a pattern.
+    paths: the file of each image; None for those of an `.npz`.
   """
 
   def __init__(
@@ -49,13 +50,14 @@ class GivenImages:
     self._small = (
         image_shape[0] // whole, image_shape[1] // whole, image_shape[2])
     self._parts = []  # (how many, what yields the first so many)
-    self.named = True
+    self.named, self.paths = True, []
     for path in _find(names):
       if os.path.isdir(path) or path.lower().endswith(".npz"):
         self.named = False
         self._parts.append(
             self._of_folder(path) if os.path.isdir(path) else self._of_npz(path))
       else:
+        self.paths.append(path)
         self._parts.append((1, lambda most, path=path: iter([self._decode(path)])))
 
   def __len__(self) -> int:
@@ -79,6 +81,7 @@ class GivenImages:
       raise InputError(
           f"{path!r} holds no images: no file in it or below it ends in"
           f" {', '.join(own_images.SUFFIXES)}.")
+    self.paths += files
     return len(files), lambda most: map(self._decode, files[:most])
 
   def _of_npz(self, path: str) -> tuple[int, Callable[[int], Iterator[np.ndarray]]]:
@@ -94,6 +97,7 @@ class GivenImages:
       return iter(self._subsample(
           own_images.to_levels(images, self._levels, path, int(images.max()))))
 
+    self.paths += [None] * reader.number
     return reader.number, read
 
   def _decode(self, path: str) -> np.ndarray:

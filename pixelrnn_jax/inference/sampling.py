@@ -234,10 +234,10 @@ def _value_logits(model, variables, images):
   """`value_logits` of images that have been looked at."""
   scales = ops.pyramid(images, model.config.multi_scale)
 
-  def look_up(scale, logits, row, column, channel):
-    return scales[scale][:, row, column, channel], logits
+  def look_up(scale, state, logits, row, column, channel):
+    return state, scales[scale][:, row, column, channel], logits
 
-  results = by_value(model, variables, look_up, len(images))
+  results, _ = by_value(model, variables, look_up, len(images))
   logits = tuple(
       jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0)) for _, logits in results)
   return logits if model.config.multi_scale else logits[0]
@@ -245,13 +245,15 @@ def _value_logits(model, variables, images):
 
 def by_value(
     model: nn.Module, variables, choose: Callable, batch: int,
-    given: tuple[jax.Array, ...] = (),
+    given: tuple[jax.Array, ...] = (), state=(),
 ) -> tuple:
   """`MultiScalePixelRNN.by_value`, also of a model of a single scale."""
   if model.config.multi_scale:
-    return model.apply(variables, choose, batch, given, method="by_value")
+    return model.apply(variables, choose, batch, given, state, method="by_value")
   choose = functools.partial(choose, 0)
-  return (model.apply(variables, choose, batch, method="by_value"),)
+  *result, state = model.apply(
+      variables, choose, batch, state=state, method="by_value")
+  return (tuple(result),), state
 
 
 def check_temperature(temperature: float) -> float:
@@ -300,14 +302,14 @@ def make_completer(
 
   def one_device(variables, keys, images, known, temperature):
 
-    def choose(scale, logits, row, column, channel):
+    def choose(scale, state, logits, row, column, channel):
       _, width, channels = shapes[scale]
       index = first[scale] + (row * width + column) * channels + channel
       value = draw(logits, keys, index, temperature)
       kept = images[scale][:, row, column, channel]
-      return jnp.where(known[scale][:, row, column], kept, value), None
+      return state, jnp.where(known[scale][:, row, column], kept, value), None
 
-    results = by_value(model, variables, choose, len(keys), images[:given])
+    results, _ = by_value(model, variables, choose, len(keys), images[:given])
     return tuple(drawn for drawn, _ in results)
 
   return jax.pmap(one_device, in_axes=(None, 0, 0, 0, None), devices=devices)

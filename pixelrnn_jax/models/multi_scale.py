@@ -84,30 +84,32 @@ class MultiScalePixelRNN(nn.Module):
         for network, x, small in self._with_smaller(scales))
 
   def by_value(
-      self, choose: Callable, batch: int, given: Sequence[jax.Array] = ()
+      self, choose: Callable, batch: int, given: Sequence[jax.Array] = (), state=()
   ) -> tuple:
     """Runs the networks value by value, the coarsest first.
 
     Args:
-      choose: (scale, logits, row, column, channel) to values and what is to be
-        collected; see `PixelRNN.by_value`.
+      choose: (scale, state, logits, row, column, channel) to the next state, values
+        and what is to be collected; see `PixelRNN.by_value`.
       batch: B.
       given: images of the coarsest scales, which are taken as they are.
+      state: what `choose` is given at the first value of all.
 
     Returns:
       (images, collected) for each scale, see `PixelRNN.by_value`; nothing is
-      collected of those that were given.
+      collected of those that were given. And the state after the last value.
     """
     results = [(images, None) for images in given]
     for scale, network in enumerate(self.scales):
       if scale >= len(given):
         small = results[-1][0] if results else None
 
-        def of_scale(logits, row, column, channel, scale=scale):
-          return choose(scale, logits, row, column, channel)
+        def of_scale(state, logits, row, column, channel, scale=scale):
+          return choose(scale, state, logits, row, column, channel)
 
-        results.append(network.by_value(of_scale, batch, small))
-    return tuple(results)
+        *result, state = network.by_value(of_scale, batch, small, state)
+        results.append(tuple(result))
+    return tuple(results), state
 
   @property
   def parameter_names(self) -> tuple[str, ...]:

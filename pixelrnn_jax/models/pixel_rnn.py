@@ -38,8 +38,10 @@ LAYERS = {
     "diagonal_bilstm": DiagonalBiLSTMLayer,
 }
 
-# (logits [B, levels], row, column, channel) to (values [B], something to collect).
-Choose = Callable[[jax.Array, jax.Array, jax.Array, int], tuple[jax.Array, Any]]
+# (state, logits [B, levels], row, column, channel) to (state, values [B], something to
+# collect).
+Choose = Callable[
+    [Any, jax.Array, jax.Array, jax.Array, int], tuple[Any, jax.Array, Any]]
 
 
 class PixelRNN(nn.Module):
@@ -194,7 +196,9 @@ class PixelRNN(nn.Module):
     x = values.astype(jnp.promote_types(self.config.dtype, jnp.float32))
     return ((2.0 / (self.config.levels - 1)) * x - 1.0).astype(self.config.dtype)
 
-  def by_value(self, choose: Choose, batch: int, small: jax.Array | None = None):
+  def by_value(
+      self, choose: Choose, batch: int, small: jax.Array | None = None, state=()
+  ):
     """Runs the network value by value, in raster order and R, G, B.
 
     Each layer computes only what is new at a pixel and channel, so that the
@@ -202,15 +206,16 @@ class PixelRNN(nn.Module):
     logits are those of `__call__`.
 
     Args:
-      choose: (logits [B, levels], row, column, channel) to the values of all
-        images there, int [B], and whatever is to be collected. It may draw them,
-        look them up, or decode them.
+      choose: (state, logits [B, levels], row, column, channel) to the next state,
+        the values of all images there, int [B], and whatever is to be collected. It
+        may draw them, look them up, or decode them.
       batch: B.
       small: see `__call__`.
+      state: what `choose` is given at the first value, a tree of arrays.
 
     Returns:
-      The values, uint8 [B, H, W, C], and what `choose` gave to be collected, a
-      list of C trees with leading axes [H, W].
+      The values, uint8 [B, H, W, C], what `choose` gave to be collected, a list of C
+      trees with leading axes [H, W], and the state after the last value.
     """
     config, layer = self.config, self.layer
     height, width, channels = config.image_shape
@@ -222,7 +227,7 @@ class PixelRNN(nn.Module):
         self.head.channel_params(self.head_params, c) for c in range(channels)]
 
     def one_pixel(carry, xs):
-      values_left, lefts = carry
+      values_left, lefts, state = carry
       row, column, first_above, above = xs
       seen, values, collected = values_left, [], []
       pixels, known = {}, [[] for _ in self.head_params]
@@ -239,16 +244,16 @@ class PixelRNN(nn.Module):
         if config.skip:
           x = x + skips.sum(axis=0)
         logits, known = self.head.value_logits(head_params[c], known, x)
-        value, more = choose(logits, row, column, c)
+        state, value, more = choose(state, logits, row, column, c)
         values.append(value.astype(jnp.uint8))
         collected.append(more)
         seen = jnp.concatenate([seen, self.scale(value)[:, None]], axis=-1)
       lefts = jax.vmap(layer.next_pixel)(lefts, pixels)
       values = jnp.stack(values, axis=-1)
-      return (seen[:, channels:], lefts), (pixels, values, collected)
+      return (seen[:, channels:], lefts, state), (pixels, values, collected)
 
     def one_row(carry, xs):
-      values_above, states = carry
+      values_above, states, state = carry
       row, condition = xs
       first_above = ops.rows_above(
           values_above, **self.first, mask=self.first_mask)
@@ -257,22 +262,24 @@ class PixelRNN(nn.Module):
       start = (
           jnp.zeros((batch, reach * channels), config.dtype),
           jax.vmap(lambda params: layer.start_row(params, batch))(self.layers),
+          state,
       )
       rows = jnp.full(width, row)
-      _, (pixels, values, collected) = lax.scan(
+      (_, _, state), (pixels, values, collected) = lax.scan(
           one_pixel, start, (rows, jnp.arange(width), first_above, above))
       states = jax.vmap(layer.next_row, in_axes=(0, 0, 1, 0))(
           self.layers, states, pixels, biases)
       values_above = jnp.concatenate([values_above, self.scale(values)[None]])[1:]
-      return (values_above, states), (values, collected)
+      return (values_above, states, state), (values, collected)
 
     start = (
         jnp.zeros((reach, width, batch, channels), config.dtype),
         jax.vmap(lambda params: layer.start(params, batch))(self.layers),
+        state,
     )
-    _, (values, collected) = lax.scan(
+    (_, _, state), (values, collected) = lax.scan(
         one_row, start, (jnp.arange(height), condition))
-    return jnp.transpose(values, (2, 0, 1, 3)), collected
+    return jnp.transpose(values, (2, 0, 1, 3)), collected, state
 
   def first_own_row(self, channel: int) -> jax.Array:
     """The first layer's weights of its own row, cut to a channel's group.

@@ -1,4 +1,5 @@
-"""The cached sampler against the plain one: times, and the machine they are of."""
+"""The cached sampler against the plain one, and the lossless coder beside it: times,
+and the machine they are of."""
 
 import dataclasses
 import datetime
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import naive_sampler
+from pixelrnn_jax.inference.coding import compress, decompress
 from pixelrnn_jax.inference.sampling import sample
 from pixelrnn_jax.models import build_model
 
@@ -69,11 +71,15 @@ class Comparison:
     cached: drawing the batch.
     plain_pass: one pass of the plain sampler, which draws one value an image.
     values: passes that the plain sampler needs, H W C.
+    compress: the batch that was drawn to bytes.
+    decompress: and back.
   """
 
   cached: Timing
   plain_pass: Timing
   values: int
+  compress: Timing
+  decompress: Timing
 
   @property
   def plain_seconds(self) -> float:
@@ -87,7 +93,7 @@ class Comparison:
 
 
 def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
-  """Times both samplers on one device, with untrained parameters.
+  """Time both samplers and the coder on one device, with untrained parameters.
 
   Args:
     config: of the model.
@@ -125,4 +131,9 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
       lambda: naive_sampler.draw_value(
           model, variables, keys, (images,), (known,), 1.0, values // 2),
       calls)
-  return Comparison(cached, plain_pass, values)
+  drawn = sample(model, variables, key, batch, batch_size=batch)
+  compressing = time_calls(lambda: compress(model, variables, drawn, batch), calls)
+  content = compress(model, variables, drawn, batch)
+  decompressing = time_calls(
+      lambda: decompress(model, variables, content, batch), calls)
+  return Comparison(cached, plain_pass, values, compressing, decompressing)

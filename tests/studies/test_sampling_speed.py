@@ -24,17 +24,19 @@ def test_the_first_call_compiles_and_the_median_counts(monkeypatch):
 def test_the_plain_sampler_is_extrapolated():
   result = sampling_speed.Comparison(
       sampling_speed.Timing(0.5, 9.0),
-      sampling_speed.Timing(0.25, 9.0), values=784)
+      sampling_speed.Timing(0.25, 9.0), 784, sampling_speed.Timing(0.6, 9.0),
+      sampling_speed.Timing(0.7, 0.0))
   assert result.plain_seconds == 196
   assert result.ratio == 392
 
 
-def test_both_samplers_are_timed(monkeypatch):
+def test_both_samplers_and_the_coder_are_timed(monkeypatch):
   monkeypatch.setattr(jax, "local_device_count", lambda: 1)
   config = ModelConfig("pixel_cnn", **TINY)
   result = sampling_speed.compare_samplers(config, batch=2, calls=1)
   assert result.values == 6
   assert result.cached.seconds > 0 and result.plain_pass.seconds > 0
+  assert result.compress.seconds > 0 and result.decompress.seconds > 0
 
 
 @pytest.mark.parametrize("batch, calls, message", [

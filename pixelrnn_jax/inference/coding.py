@@ -1,0 +1,514 @@
+"""Lossless compression of images: the likelihood in bytes.
+
+    compress:    images -> bytes, -log2 p(images) bits and about 70 bytes
+    decompress:  bytes -> the same images
+
+The values are coded one after another by an entropy coder (`rans.py`), each with its
+probability given all values before it (paper, section 2.1). Of a multi-scale model the
+smallest image comes first, and the size is that of the bound, of all scales.
+
+Both directions need the same probabilities to the last bit. Two compiled programs would
+not compute them, so there is one program for both. It runs the network value by value
+(`PixelRNN.by_value`). At each value it looks up the values of the images that are
+given, and finds the others in the streams. It returns the integers that stand for each
+value's probability. To compress, the host pushes them onto the streams, the last value
+first, because a stream is popped in the opposite order.
+
+Several images share a stream, so that the few bytes that a stream costs do not count:
+at each value the stream has image 1, then image 2, and so on. Finding values is serial
+within a stream. The streams of a device are independent of each other.
+
+Not promised: that another version of JAX, kind of device, processor or number of cores
+computes the same numbers. But it never gives wrong images: what is left of a stream
+after the last value must be the checksum of its images.
+
+Shapes: N images, H height, W width, C channels; D devices, S streams on a device, I
+images in a stream, B = S I.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import ModelConfig
+from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
+from pixelrnn_jax.inference import rans
+from pixelrnn_jax.inference.container import Container, check_name, parse
+from pixelrnn_jax.inference.likelihood import check_range
+from pixelrnn_jax.inference.sampling import by_value
+
+# Bits of the images, as they are without a model, that are worth a stream of their own,
+# which costs some 11 bytes. 512 images of 28x28 and two levels, 17 of 32x32 in colour.
+_STREAM_BITS = 400_000
+# Values of a batch, unless `batch_size` says otherwise.
+_BATCH_VALUES, _LEAST_BATCH, _LARGEST_BATCH = 2**19, 16, 512
+
+# Of the configuration, what logits depend on.
+_MODEL_FIELDS = (
+    "kind", "image_shape", "levels", "hidden", "layers", "head_features", "kernel_size",
+    "first_kernel_size", "residual", "skip", "dtype", "multi_scale")
+
+
+@out_of_memory("Compress fewer images at a time, with a smaller batch_size.")
+def compress(
+    model: nn.Module, variables, images, batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None, names: Sequence[str] = (),
+) -> bytes:
+  """Code images in about -log2 p(images) bits, without loss.
+
+  Keep the images until they have been decompressed where they will be needed: see
+  what is not promised above. On a GPU set XLA_FLAGS=--xla_gpu_deterministic_ops=true
+  for both, as the fastest way to multiply is else chosen anew by each process.
+
+  Args:
+    model: from `build_model`.
+    variables: from `model.init` or `restore`.
+    images: integers [N, H, W, C], N at least 1, raw values 0 .. levels - 1.
+    batch_size: images that a device takes at a time, at most; bounds the memory. By
+      default about half a million values, from 16 to 512 images.
+    progress: called after each batch with how many images it coded.
+    names: of the images, all different, or none; `read_names` returns them.
+
+  Returns:
+    Bytes for `decompress` with the same model; see `container.py`.
+
+  Raises:
+    InputError: images of another shape, dtype or range, names that are no names or
+      not one for each image, a batch size below 1, a call under a transformation
+      of JAX, or (Diverged) logits that are not finite.
+  """
+  model = model.clone(parent=None)
+  _check_concrete(variables, images)
+  config = model.config
+  images = _check_images(images, config)
+  names = tuple(names)
+  if names and len({*names}) != len(images):
+    raise InputError(
+        f"{len({*names})} different names for {len(images)} images: give each a name of"
+        " its own, or none."
+    )
+  for name in names:
+    check_name(name)
+  limit = _batch_limit(config, batch_size)
+  devices = jax.local_devices()
+  layout = _plan(config, len(images), limit, len(devices))
+  streams = []
+  for batch in _run(model, variables, layout, devices, images=images):
+    for first, values, starts, sizes in batch.streams():
+      crc = zlib.crc32(images[first : first + values.shape[0]])
+      if not np.array_equal(values, images[first : first + values.shape[0]]):
+        raise RuntimeError("The coder did not look up the images that it was given.")
+      streams.append(rans.push(starts.reshape(-1), sizes.reshape(-1), crc))
+    if progress is not None:
+      progress(batch.number)
+  numbers, written_with = _numbers(devices[0], layout.devices(devices))
+  return Container(
+      tuple(config.image_shape), config.levels, len(images), layout.at_a_time,
+      _fingerprint(config, variables), numbers, written_with, names, tuple(streams),
+  ).to_bytes()
+
+
+@out_of_memory("The images must be decompressed as many at a time as compressed.")
+def decompress(
+    model: nn.Module, variables, data: bytes, batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+  """Return the images that `compress` was given.
+
+  Args:
+    model: the one that they were compressed with.
+    variables: those that they were compressed with.
+    data: from `compress`.
+    batch_size: images that a device takes at a time, at most. A file that was written
+      with a larger one than this, or than the default, is refused.
+    progress: called after each batch with how many images it decoded.
+
+  Returns:
+    uint8 [N, H, W, C].
+
+  Raises:
+    InputError: bytes that are damaged or not from `compress`, another model or other
+      parameters, numbers that are not those that the images were compressed with,
+      a batch that is too large, or a call under a transformation of JAX.
+  """
+  model = model.clone(parent=None)
+  _check_concrete(variables)
+  config = model.config
+  file = parse(data)
+  if (file.image_shape, file.levels) != (tuple(config.image_shape), config.levels):
+    raise InputError(
+        f"The compressed images are {_describe(file.image_shape, file.levels)}; this"
+        f" model's are {_describe(config.image_shape, config.levels)}. Give the model"
+        " that compressed them."
+    )
+  if file.model != _fingerprint(config, variables):
+    raise InputError(
+        "The images were compressed with another model: its configuration or its"
+        " parameters are not the same. Give the model that compressed them, of the"
+        " same checkpoint."
+    )
+  layout = _Layout(
+      file.number, len(file.streams), file.images_in_stream, file.at_a_time)
+  limit = _batch_limit(config, batch_size)
+  if layout.batch > limit:
+    raise InputError(
+        f"The images were compressed {layout.batch:,} at a time, and are decompressed"
+        f" in the same way; the limit is {limit:,}. Give batch_size={layout.batch}, if"
+        " there is memory for it."
+    )
+  try:
+    packed = [rans.unpack(stream) for stream in file.streams]
+  except ValueError as error:
+    raise InputError(
+        f"The file of compressed images is damaged: {error}. Take another copy of it."
+    ) from error
+  if max(len(words) for *_, words in packed) > layout.capacity(config):
+    raise InputError(
+        "The file of compressed images is damaged: a stream is longer than its images"
+        " can make it. Take another copy of it."
+    )
+  devices, decoded = jax.local_devices(), []
+  for batch in _run(model, variables, layout, devices, packed=packed):
+    found = enumerate(batch.streams(), start=batch.first_stream)
+    for index, (_, values, *_) in found:
+      left = (1, zlib.crc32(np.ascontiguousarray(values)), len(packed[index][2]))
+      if batch.left(index) != left:
+        raise InputError(_other_numbers(file, devices[0], layout.devices(devices)))
+      decoded.append(values)
+    if progress is not None:
+      progress(batch.number)
+  return np.concatenate(decoded)
+
+
+def read_names(data: bytes) -> tuple[str, ...]:
+  """Return the names that `compress` was given, () if none; no model is needed.
+
+  Raises:
+    InputError: bytes that are damaged or not from `compress`.
+  """
+  return parse(data).names
+
+
+def default_batch_size(config: ModelConfig) -> int:
+  """Return how many images a device takes at a time, if nobody says otherwise."""
+  fitting = _BATCH_VALUES // math.prod(config.image_shape)
+  return max(_LEAST_BATCH, min(fitting, _LARGEST_BATCH))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+  """How images are divided.
+
+  Attributes:
+    images: N.
+    streams: of all images.
+    in_stream: I, images of each stream but the last, which may have fewer.
+    at_a_time: S, streams that a device takes together.
+  """
+
+  images: int
+  streams: int
+  in_stream: int
+  at_a_time: int
+
+  @property
+  def batch(self) -> int:
+    """B, images that a device takes together."""
+    return self.in_stream * self.at_a_time
+
+  def devices(self, there: Sequence[jax.Device]) -> int:
+    """D: no more than have something to do."""
+    return min(len(there), -(-self.streams // self.at_a_time))
+
+  def capacity(self, config: ModelConfig) -> int:
+    """The most words that a stream can have."""
+    values = self.in_stream * sum(map(math.prod, config.scale_shapes()))
+    return values * rans.PRECISION // 32 + 2
+
+
+def _plan(config: ModelConfig, images: int, limit: int, devices: int) -> _Layout:
+  """Return the layout of images, each device taking `limit` at a time at most."""
+  raw_bits = math.prod(config.image_shape) * math.log2(config.levels)
+  in_stream = min(math.ceil(_STREAM_BITS / raw_bits), limit, images)
+  streams = -(-images // in_stream)
+  at_a_time = min(limit // in_stream, -(-streams // devices))
+  rounds = -(-streams // (at_a_time * devices))
+  if rounds > 1:  # all devices have something to do in the last one, too
+    streams = min(images, rounds * at_a_time * devices)
+  in_stream = -(-images // streams)
+  streams = -(-images // in_stream)
+  return _Layout(images, streams, in_stream, min(at_a_time, streams))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+  """What the program found out about one batch on each device.
+
+  Attributes:
+    layout: of all batches.
+    first_stream: the number of the first stream here.
+    values: uint8 [D S, I, H, W, C].
+    starts, sizes: the integers for the probabilities, uint32 [D S, n, I] of n values.
+    ends: what is left of each stream, [D S] each.
+  """
+
+  layout: _Layout
+  first_stream: int
+  values: np.ndarray
+  starts: np.ndarray
+  sizes: np.ndarray
+  ends: rans.Streams
+
+  def streams(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (number of the first image, values, starts, sizes) of each stream."""
+    layout = self.layout
+    for index in range(len(self.values)):
+      first = (self.first_stream + index) * layout.in_stream
+      count = min(layout.in_stream, layout.images - first)
+      if count > 0:
+        yield (first, self.values[index, :count], self.starts[index, :, :count],
+               self.sizes[index, :, :count])
+
+  def left(self, stream: int) -> tuple[int, int, int]:
+    """Return high and low word of x, and the words read, at a stream's end."""
+    return tuple(int(x[stream - self.first_stream]) for x in self.ends)
+
+  @property
+  def number(self) -> int:
+    """How many images these are."""
+    return sum(len(values) for _, values, *_ in self.streams())
+
+
+def _run(
+    model: nn.Module, variables, layout: _Layout, there: Sequence[jax.Device],
+    images: np.ndarray | None = None,
+    packed: Sequence[tuple[int, int, np.ndarray]] | None = None,
+) -> Iterator[_Batch]:
+  """Run the program over all batches, with images or with streams.
+
+  Args:
+    images: uint8 [N, H, W, C], to be coded.
+    packed: of each stream from `rans.unpack`, to be decoded.
+
+  Raises:
+    Diverged: logits that are not finite.
+  """
+  config = model.config
+  devices = tuple(there[: layout.devices(there)])
+  shape = (len(devices), layout.at_a_time)
+  program = _make_program(model, devices, layout.at_a_time, layout.in_stream)
+  together = shape[0] * shape[1]
+  for first in range(0, layout.streams, together):
+    indices = np.arange(
+        first * layout.in_stream, (first + together) * layout.in_stream)
+    there = indices < layout.images
+    batch = np.zeros((len(indices), *config.image_shape), np.uint8)
+    if images is not None:
+      batch[there] = images[indices[there]]
+    scales = ops.pyramid(batch, config.multi_scale)
+    scales = tuple(x.reshape(shape[0], layout.batch, *x.shape[1:]) for x in scales)
+    # Images that fill up are given in both directions: the network sees the same.
+    given = ~there | (images is not None)
+    words = np.zeros((together, layout.capacity(config)), np.uint32)
+    x = np.zeros((2, together), np.uint32)
+    some = () if packed is None else packed[first : first + together]
+    for index, (high, low, found) in enumerate(some):
+      x[:, index] = high, low
+      words[index, : len(found)] = found
+    streams = rans.Streams(*x.reshape(2, *shape), np.zeros(shape, np.int32))
+    # Without compilation, it would be another program, and take hours.
+    with jax.disable_jit(False):
+      results = program(
+          variables, scales, given.reshape(*shape, layout.in_stream),
+          words.reshape(*shape, -1), streams)
+    values, starts, sizes, ends, finite = jax.tree.map(np.asarray, results)
+    if not finite.all():
+      raise Diverged(
+          "The model's logits are not finite: it has diverged, or its parameters are"
+          " damaged. Nothing can be compressed with it."
+      )
+
+    def by_stream(x):  # [D, n, I, S] to [D S, n, I]
+      return np.moveaxis(x, 3, 1).reshape(together, *x.shape[1:3])
+
+    yield _Batch(
+        layout, first,
+        values.reshape(together, layout.in_stream, *values.shape[2:]),
+        by_stream(starts), by_stream(sizes),
+        rans.Streams(*(x.reshape(together) for x in ends)))
+
+
+@functools.lru_cache(maxsize=8)
+def _make_program(
+    model: nn.Module, devices: tuple[jax.Device, ...], streams: int, images: int
+) -> Callable:
+  """Return the one program of both directions, for a batch on each device.
+
+  Args:
+    model: from `build_model`.
+    devices: D of them.
+    streams: S.
+    images: I.
+
+  Returns:
+    A function of variables, the images of each scale [D, B, h, w, C] in the order of
+    streams, which of them are given, bool [D, S, I], words uint32 [D, S, W] and
+    `rans.Streams` of [D, S], to the images of the last scale, the start and the size
+    of each value's interval, uint32 [D, n, I, S] for n values of all scales in the
+    order of coding, the streams behind the last value, and whether all logits were
+    finite [D].
+  """
+  levels = model.config.levels
+
+  def one_device(variables, scales, given, words, packed):
+
+    def choose(scale, state, logits, row, column, channel):
+      packed, finite = state
+      finite &= jnp.isfinite(logits).all()
+      sizes = rans.frequencies(logits).reshape(streams, images, levels)
+      ends = jnp.cumsum(sizes, axis=-1, dtype=jnp.uint32)
+      looked_up = scales[scale][:, row, column, channel].reshape(streams, images)
+
+      def one_image(packed, xs):  # of each stream: they wait for each other
+        sizes, ends, given, looked_up = xs
+        value = jnp.where(given, looked_up, rans.find(packed, ends))
+        size, end = (
+            jnp.take_along_axis(x, value[:, None], axis=-1)[:, 0]
+            for x in (sizes, ends))
+        popped = rans.pop(packed, words, end - size, size)
+        packed = jax.tree.map(
+            lambda old, new: jnp.where(given, old, new), packed, popped)
+        return packed, (value, end - size, size)
+
+      xs = (sizes, ends, given, looked_up.astype(jnp.int32))
+      packed, (values, *interval) = jax.lax.scan(
+          one_image, packed, jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), xs))
+      return (packed, finite), values.T.reshape(-1), interval
+
+    results, (packed, finite) = by_value(
+        model, variables, choose, streams * images, state=(packed, jnp.bool_(True)))
+    intervals = zip(*(_in_order(collected) for _, collected in results), strict=True)
+    starts, sizes = (jnp.concatenate(x) for x in intervals)
+    return results[-1][0], starts, sizes, packed, finite
+
+  return jax.pmap(one_device, in_axes=(None, 0, 0, 0, 0), devices=devices)
+
+
+def _in_order(collected) -> list[jax.Array]:
+  """Return C pairs of [H, W, ...], one a channel, as two of [H W C, ...]."""
+  stacked = (jnp.stack(x, axis=2) for x in zip(*collected, strict=True))
+  return [x.reshape(-1, *x.shape[3:]) for x in stacked]
+
+
+def _check_concrete(*trees) -> None:
+  """Raise InputError under `jit`, `vmap` and `grad`."""
+  if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
+    raise InputError(
+        "compress and decompress run on the host and compile their own program: call"
+        " them outside of jax.jit, vmap and grad."
+    )
+
+
+def _check_images(images, config: ModelConfig) -> np.ndarray:
+  """Return the images, uint8; raise InputError if the model takes no such ones."""
+  images, shape = np.asarray(images), tuple(config.image_shape)
+  if images.ndim != 4 or images.shape[1:] != shape or len(images) < 1:
+    raise InputError(
+        f"Images of shape {images.shape}: this model compresses [N, H, W, C] ="
+        f" [N, {', '.join(map(str, shape))}], with N at least 1."
+    )
+  if not np.issubdtype(images.dtype, np.integer):
+    raise InputError(
+        f"Images of dtype {images.dtype}: raw integer values are needed (uint8)."
+    )
+  check_range(images, config.levels)
+  return np.ascontiguousarray(images, np.uint8)
+
+
+def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
+  """Return the most images at a time; raise InputError for no whole number."""
+  if batch_size is None:
+    return default_batch_size(config)
+  if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or (
+      batch_size < 1):
+    raise InputError(f"batch_size={batch_size!r}: must be a whole number, 1 or more.")
+  return int(batch_size)
+
+
+def _describe(shape: Sequence[int], levels: int) -> str:
+  height, width, channels = shape
+  return f"{height}x{width}x{channels} of {levels} levels"
+
+
+def _fingerprint(config: ModelConfig, variables) -> bytes:
+  """Return 8 bytes of a digest of the configuration and all parameters."""
+  fields = {name: getattr(config, name) for name in _MODEL_FIELDS}
+  digest = hashlib.sha256(json.dumps(fields).encode())
+  leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+  for path, leaf in sorted(leaves, key=lambda x: jax.tree_util.keystr(x[0])):
+    array = np.asarray(leaf)
+    digest.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+    digest.update(array.tobytes())
+  return digest.digest()[:8]
+
+
+def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
+  """Return what the last bits of logits depend on: a digest's 4 bytes, and words."""
+  words = f"{jax.__version__} {device.platform}"
+  if device.device_kind != device.platform:
+    words += f" {device.device_kind}"
+  words += f" {count}"
+  everything = [
+      words, jaxlib.__version__, platform.machine(), _processor(),
+      os.environ.get("XLA_FLAGS", ""), str(jax.config.jax_default_matmul_precision),
+      bool(jax.config.jax_enable_x64)]
+  return hashlib.sha256(json.dumps(everything).encode()).digest()[:4], words
+
+
+def _processor() -> list:
+  """Return a CPU's name, what it can do and how many cores this process may use."""
+  found = {}
+  with contextlib.suppress(OSError):  # there is no such file but on Linux
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+      for line in file:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+  names = [found.get(key, "") for key in ("model name", "flags", "Features")]
+  cores = (
+      len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+      else os.cpu_count())
+  return [platform.processor(), *names, cores]
+
+
+def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
+  """Return what to tell whoever decoded something else than was coded."""
+  numbers, here = _numbers(device, count)
+  message = (
+      "Decompressing did not arrive at the images that were compressed. No image is"
+      " returned, as some of them would be wrong.")
+  if numbers == file.numbers:
+    return (
+        f"{message} The model and all that numbers are known to depend on are the same"
+        f" (JAX, devices: {here}), so the file is damaged, or the numbers differ from"
+        " run to run, as on a GPU without XLA_FLAGS=--xla_gpu_deterministic_ops=true."
+    )
+  return (
+      f"{message} The numbers are not those that they were compressed with: then JAX,"
+      f" device and number of devices were '{file.written_with}', here they are"
+      f" '{here}'; where these are the same, the processor, its cores, jaxlib,"
+      " XLA_FLAGS or JAX's precision are not. Decompress where they were compressed."
+  )

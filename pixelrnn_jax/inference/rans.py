@@ -1,0 +1,164 @@
+"""Asymmetric numeral systems (rANS): symbols and their probabilities to words and back.
+
+J. Duda, arXiv 1311.2540. A stream is one big number x. Symbol s has the frequency
+f_s > 0, of 2^24 in all, and the start c_s = f_0 + ... + f_{s-1}:
+
+    push s:  x <- 2^24 floor(x / f_s) + c_s + (x mod f_s)
+    pop  s:  c_s <= x mod 2^24 < c_s + f_s
+             x <- f_s floor(x / 2^24) + (x mod 2^24) - c_s
+
+A push multiplies x by about 2^24 / f_s, so it costs -log2(f_s / 2^24) bits. What was
+pushed last is popped first. Words of 32 bits leave and enter x at its lower end, so
+that it stays in [2^32, 2^64): each is a function of x and f_s alone, so popping undoes
+pushing exactly, and the number that pushing began with is there again after the last
+pop.
+
+Popping runs inside a compiled program, where there are no 64-bit integers unless JAX is
+told so: x is two words, (high, low). Pushing runs on the host, in Python's integers.
+
+Shapes: S streams, L levels, W words.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PRECISION = 24  # frequencies are of 2^24: as fine as a float32 near 1
+_TOTAL = 1 << PRECISION
+_WORD = 32
+_MASK = (1 << _WORD) - 1
+
+
+class Streams(NamedTuple):
+  """What popping has come to.
+
+  Attributes:
+    high: the upper words of x, uint32 [S].
+    low: the lower words, uint32 [S].
+    position: how many words of the stream have entered x, int32 [S].
+  """
+
+  high: jax.Array
+  low: jax.Array
+  position: jax.Array
+
+
+def frequencies(logits: jax.Array) -> jax.Array:
+  """Return probabilities as integers.
+
+      f_s = 1 + floor(softmax(logits)_s (2^24 - L))
+
+  and what is missing to 2^24 goes to the most probable symbol. So none is 0, and
+  for 256 levels a symbol costs at most 2.2e-5 bits more than the softmax asks for, on
+  average over what the softmax expects.
+
+  Args:
+    logits: finite, [..., L], L at most 256.
+
+  Returns:
+    uint32 [..., L], positive, of sum 2^24.
+  """
+  levels = logits.shape[-1]
+  largest = logits.max(axis=-1, keepdims=True)
+  probabilities = jax.nn.softmax((logits - largest).astype(jnp.float32))
+  scaled = jnp.floor(probabilities * np.float32(_TOTAL - levels)).astype(jnp.uint32)
+  result = scaled + np.uint32(1)
+  # Rounding errors of a float32 softmax may sum to more than 2^24. The difference is
+  # at most some hundreds either way, the most probable symbol has 2^24 / 256 or more.
+  missing = np.uint32(_TOTAL) - result.sum(axis=-1, keepdims=True, dtype=jnp.uint32)
+  most = jnp.arange(levels) == logits.argmax(axis=-1)[..., None]
+  return jnp.where(most, result + missing, result)  # modulo 2^32, where it is negative
+
+
+def find(streams: Streams, ends: jax.Array) -> jax.Array:
+  """Return the symbols that come next, int32 [S].
+
+  Args:
+    streams: the streams.
+    ends: c_s + f_s of each symbol, uint32 [S, L].
+  """
+  slots = streams.low & np.uint32(_TOTAL - 1)
+  return (ends <= slots[:, None]).sum(axis=-1, dtype=jnp.int32)
+
+
+def pop(
+    streams: Streams, words: jax.Array, starts: jax.Array, sizes: jax.Array
+) -> Streams:
+  """Take the symbols that `find` has found off the streams.
+
+  Args:
+    streams: the streams.
+    words: uint32 [S, W], in the order in which they enter; after the last one
+      anything, which is read where a stream is not what was pushed.
+    starts: c_s of the symbols, uint32 [S].
+    sizes: f_s of the symbols, uint32 [S].
+  """
+  high, low, position = streams
+  # floor(x / 2^24), of 40 bits.
+  rest_high = high >> np.uint32(PRECISION)
+  rest_low = (high << np.uint32(_WORD - PRECISION)) | (low >> np.uint32(PRECISION))
+  # f floor(x / 2^24) + (x mod 2^24) - c; the last two are a number below 2^24.
+  high, product = _multiply(sizes, rest_low)
+  high = high + sizes * rest_high
+  low = product + (low & np.uint32(_TOTAL - 1)) - starts
+  high = high + (low < product).astype(jnp.uint32)
+  # Below 2^32, one word enters.
+  short = high == 0
+  there = jnp.clip(position, 0, words.shape[1] - 1)
+  word = jnp.take_along_axis(words, there[:, None], axis=1)[:, 0]
+  return Streams(
+      jnp.where(short, low, high), jnp.where(short, word, low),
+      position + short.astype(jnp.int32))
+
+
+def _multiply(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Return the upper and the lower word of a b, from products of half words."""
+  half, mask = np.uint32(16), np.uint32(0xFFFF)
+  a_high, a_low, b_high, b_low = a >> half, a & mask, b >> half, b & mask
+  low, middle = a_low * b_low, a_high * b_low
+  middle = middle + (low >> half)  # no overflow: (2^16 - 1)^2 + 2^16 - 1 < 2^32
+  carried = a_low * b_high + (middle & mask)
+  high = a_high * b_high + (middle >> half) + (carried >> half)
+  return high, (carried << half) | (low & mask)
+
+
+def push(starts: np.ndarray, sizes: np.ndarray, first: int) -> bytes:
+  """Return the stream from which symbols are popped in their order.
+
+  Args:
+    starts: c_s of each symbol, integers [n].
+    sizes: f_s of each symbol, integers [n].
+    first: the number to begin with, 0 .. 2^32 - 1; 2^32 + `first` is what is left
+      when all symbols have been popped.
+
+  Returns:
+    x without leading zero bytes, of 5 to 8 bytes, then the words in the order in
+    which they enter.
+  """
+  x, words = (1 << _WORD) + first, []
+  for start, size in zip(
+      starts[::-1].tolist(), sizes[::-1].tolist(), strict=True):
+    # Of x in [2^32, 2^64) the push must not make 2^64 or more.
+    if x >= size << (2 * _WORD - PRECISION):
+      words.append(x & _MASK)
+      x >>= _WORD
+    quotient, remainder = divmod(x, size)
+    x = (quotient << PRECISION) + start + remainder
+  head = x.to_bytes(-(-x.bit_length() // 8), "little")
+  return head + np.array(words[::-1], "<u4").tobytes()
+
+
+def unpack(stream: bytes) -> tuple[int, int, np.ndarray]:
+  """Return the high and the low word of x, and the words, uint32 [W], of a stream.
+
+  Raises:
+    ValueError: `push` gives no such bytes.
+  """
+  number = (len(stream) - _WORD // 8 - 1) // 4  # words, for an x of 5 to 8 bytes
+  x = int.from_bytes(stream[: len(stream) - 4 * number], "little") if number >= 0 else 0
+  if not x >> _WORD:
+    raise ValueError("no stream begins like that")
+  words = np.frombuffer(stream[len(stream) - 4 * number :], "<u4")
+  return x >> _WORD, x & _MASK, words.astype(np.uint32)

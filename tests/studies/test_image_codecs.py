@@ -1,0 +1,54 @@
+"""Other codecs: that what they wrote is the images, without loss."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.studies import image_codecs
+
+
+def images_of(levels, channels, number=7):
+  rng = np.random.default_rng(levels)
+  return rng.integers(0, levels, (number, 5, 8, channels), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "levels, channels", [(2, 1), (2, 3), (16, 1), (256, 1), (256, 3)])
+def test_every_codec_is_without_loss(levels, channels):
+  pixels = image_codecs.sheet(images_of(levels, channels))
+  codecs = image_codecs.available(levels)
+  assert {"PNG", "WebP"} <= set(codecs)
+  assert ("JBIG2" in codecs) == (levels == 2 and shutil.which("jbig2") is not None)
+  for name, encode in codecs.items():
+    content = encode(pixels, levels)
+    if name == "JBIG2":
+      assert content[:4] == b"\x97JB2"
+      continue  # Pillow does not read it
+    decoded = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    if levels == 2 and channels == 1:  # black and white
+      decoded = decoded > 127
+    np.testing.assert_array_equal(decoded, np.broadcast_to(pixels, decoded.shape))
+
+
+def test_a_bit_is_a_bit():
+  """Of two levels: 8 values in a byte, and not a byte for each."""
+  noise = np.random.default_rng(0).integers(0, 2, (256, 256, 1), np.uint8)
+  for name, encode in image_codecs.available(2).items():
+    assert 8192 < len(encode(noise, 2)) < 1.15 * 8192, name
+
+
+def test_images_side_by_side():
+  images = images_of(256, 3)
+  full = image_codecs.sheet(images)
+  assert full.shape == (4 * 5, 2 * 8, 3)  # about a square
+  for n, image in enumerate(images):
+    row, column = divmod(n, 2)
+    np.testing.assert_array_equal(
+        full[5 * row : 5 * row + 5, 8 * column : 8 * column + 8], image)
+  assert not full[15:, 8:].any()
+  with pytest.raises(InputError, match="Compare fewer"):
+    image_codecs.sheet(np.broadcast_to(np.uint8(0), (300_000, 32, 32, 1)))
