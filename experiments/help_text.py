@@ -105,6 +105,37 @@ def _fields() -> str:
   return "\n\n".join([*groups, textwrap.fill(note, _WIDTH)])
 
 
+def configuration_page() -> str:
+  """Return docs/configuration.md."""
+  lines = [
+      "# Configuration", "",
+      "Written by `python experiments/make_configuration_docs.py` from the docstrings"
+      " in `pixelrnn_jax/configs/`.", "",
+      "## Names", "", "`--config=NAME` takes one of:", "",
+      "| name | what |", "|---|---|"]
+  lines += [
+      f"| `{name}` | {_first_line(function)} |" for name, function in CONFIGS.items()]
+  lines += [
+      f"| `NAME:{name}` | {_first_line(function)} |"
+      for name, function in VARIANTS.items()]
+  lines += [
+      "", "## Fields", "", "`--config.PART.FIELD=VALUE` changes a field. Defaults are"
+      " the dataclasses'. A configuration has its own values, which a run writes to"
+      " `config.json`."]
+  for part, cls in typing.get_type_hints(Config).items():
+    if not dataclasses.is_dataclass(cls):
+      continue
+    described = attributes(cls)
+    lines += ["", f"### {part}", "", _first_line(cls), "",
+              "| field | default | what |", "|---|---|---|"]
+    for field in dataclasses.fields(cls):
+      missing = field.default is dataclasses.MISSING
+      default = "" if missing else f"`{field.default!r}`"
+      text = described[field.name].replace("|", "\\|")
+      lines.append(f"| `{field.name}` | {default} | {text} |")
+  return "\n".join(lines) + "\n"
+
+
 def attributes(cls: type) -> dict[str, str]:
   """The descriptions below "Attributes:" in a class's docstring, by name."""
   _, _, section = inspect.getdoc(cls).partition("Attributes:\n")

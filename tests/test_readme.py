@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import help_text
 from helpers.programs import ROOT
 
 PAGES = [
@@ -38,6 +39,12 @@ def test_programs_and_configs_that_are_named_exist(page):
     assert (ROOT / program).exists(), program
   for name in set(re.findall(r"--config=([a-z]\w+)", text)):
     assert name in CONFIGS, name
+
+
+def test_the_page_of_fields_is_that_of_the_code():
+  """`python experiments/make_configuration_docs.py` writes it anew."""
+  page = (ROOT / "docs" / "configuration.md").read_text()
+  assert page == help_text.configuration_page()
 
 
 def test_the_front_page_is_short():

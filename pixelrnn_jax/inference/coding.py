@@ -44,11 +44,11 @@ import jaxlib
 import numpy as np
 
 from pixelrnn_jax import ops
+from pixelrnn_jax.arguments import check_range
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
-from pixelrnn_jax.inference.likelihood import check_range
 from pixelrnn_jax.inference.sampling import by_value
 
 # Bits of the images, as they are without a model, that are worth a stream of their own,
