@@ -11,6 +11,8 @@ import dataclasses
 import json
 import os
 import sys
+import zlib
+from collections.abc import Iterator
 
 import grain
 import jax
@@ -21,10 +23,11 @@ from jax.experimental import multihost_utils
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.runs import checkpoint_files, layout
+from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.state import TrainState
 
 KEPT = 2  # of the newest: where the last is damaged there is one before it
+SUMS = "sums.json"
 # What Orbax, TensorStore and Grain raise for files that are missing, truncated
 # or hold something else (each file of a checkpoint was tried).
 UNREADABLE = (ValueError, KeyError, OSError)
@@ -158,8 +161,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       path = self.path(step)
       files.write_text(
-          os.path.join(path, checkpoint_files.SUMS),
-          json.dumps(checkpoint_files.sums(path, checkpoint_files.sizes(path))))
+          os.path.join(path, SUMS), json.dumps(_sums(path, _names(path))))
     keep = self.steps()[-KEPT:] + [step for _, step in self.ranking()[:1]]
     for step in set(self.steps()) - set(keep):
       self._manager.delete(step)
@@ -191,7 +193,7 @@ class Checkpoints:
       raise InputError(self._none_message(which))
     damaged = []
     for step in steps:
-      problem = checkpoint_files.problem(self.path(step))
+      problem = _problem(self.path(step))
       if not problem:
         try:
           state, info = self._read(step, template, iterator)
@@ -236,7 +238,6 @@ class Checkpoints:
     )
 
   def _info(self, step: int) -> Info:
-    checkpoint_files.sizes(self.path(step))  # nothing but files and folders
     args = ocp.args.Composite(info=ocp.args.JsonRestore())
     info = self._manager.restore(step, args=args)["info"]
     return Info(**{
@@ -251,8 +252,6 @@ class Checkpoints:
           f" processes, this one has {jax.process_count()}: the data each reads"
           " would differ. Start as many, or train in another --workdir."
       )
-    if claim := checkpoint_files.false_claim(self.path(step), template):
-      raise ValueError(claim)
     args = {"state": ocp.args.StandardRestore(
         jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template))}
     if iterator is not None:
@@ -290,3 +289,44 @@ def _report(damaged: list[tuple[int, str]], used: int) -> None:
           f"warning: the checkpoint of step {step} is damaged: {reason}; going"
           f" back to that of step {used}.", file=sys.stderr,
       )
+
+
+def _names(path: str) -> Iterator[str]:
+  """The files below `path`, relative to it."""
+  for folder, _, names in os.walk(path):
+    for name in names:
+      yield os.path.relpath(os.path.join(folder, name), path)
+
+
+def _sums(path: str, names) -> dict[str, list[int]]:
+  """[size, CRC-32] of each file."""
+  sums = {}
+  for name in names:
+    crc = size = 0
+    with open(os.path.join(path, name), "rb") as file:
+      while block := file.read(1 << 20):
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    sums[name] = [size, crc]
+  return sums
+
+
+def _problem(path: str) -> str:
+  """What is wrong with a checkpoint's files; "" if nothing is known to be."""
+  sums_path = os.path.join(path, SUMS)
+  if not os.path.exists(sums_path):
+    return ""  # killed between the checkpoint and its sums: Orbax will see
+  try:
+    with open(sums_path, encoding="utf-8") as file:
+      expected = [(n, size, crc) for n, (size, crc) in json.load(file).items()]
+  except (ValueError, TypeError, AttributeError):
+    return f"{SUMS} is truncated or has changed"
+  for name, size, crc in expected:
+    if not os.path.exists(os.path.join(path, name)):
+      return f"{name} is missing"
+    found = _sums(path, [name])[name]
+    if found[0] != size:
+      return f"{name} is truncated: {found[0]} bytes instead of {size}"
+    if found[1] != crc:
+      return f"{name} has changed since it was written"
+  return ""

@@ -166,8 +166,11 @@ CONFIGS = {
     "seed": (set_fields(train__seed=2**70), "whole numbers are at most"),
     "batch": (set_fields(train__eval_batch_size=2**60), "whole numbers are at most"),
     "rate": (set_fields(optimizer__learning_rate=10**400), "whole numbers are at most"),
-    "as wide and deep as a model may be": (
-        set_fields(model__hidden=2**16, model__layers=2**12),
+    "weights": (set_fields(model__hidden=2**13), "a convolution would have"),
+    "weights of the head": (
+        set_fields(model__head_features=2**15), "a convolution would have"),
+    "a large model": (
+        set_fields(model__hidden=2**10, model__layers=2**12),
         "the config asks for .* bytes of parameters .* and its files have"),
 }
 
