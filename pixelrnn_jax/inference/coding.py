@@ -48,7 +48,7 @@ from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
-from pixelrnn_jax.inference.likelihood import check_range
+from pixelrnn_jax.inference.images import check_count, check_images
 from pixelrnn_jax.inference.sampling import by_value
 
 # Bits of the images, as they are without a model, that are worth a stream of their own,
@@ -425,17 +425,8 @@ def _check_concrete(*trees) -> None:
 
 def _check_images(images, config: ModelConfig) -> np.ndarray:
   """Return the images, uint8; raise InputError if the model takes no such ones."""
-  images, shape = np.asarray(images), tuple(config.image_shape)
-  if images.ndim != 4 or images.shape[1:] != shape or len(images) < 1:
-    raise InputError(
-        f"Images of shape {images.shape}: this model compresses [N, H, W, C] ="
-        f" [N, {', '.join(map(str, shape))}], with N at least 1."
-    )
-  if not np.issubdtype(images.dtype, np.integer):
-    raise InputError(
-        f"Images of dtype {images.dtype}: raw integer values are needed (uint8)."
-    )
-  check_range(images, config.levels)
+  images = np.asarray(images)
+  check_images(images, config, "N")
   return np.ascontiguousarray(images, np.uint8)
 
 
@@ -443,10 +434,7 @@ def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
   """Return the most images at a time; raise InputError for no whole number."""
   if batch_size is None:
     return default_batch_size(config)
-  if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or (
-      batch_size < 1):
-    raise InputError(f"batch_size={batch_size!r}: must be a whole number, 1 or more.")
-  return int(batch_size)
+  return check_count("batch_size", batch_size)
 
 
 def _describe(shape: Sequence[int], levels: int) -> str:

@@ -1,104 +1,234 @@
-"""Initial values of the parameters of masked layers.
+"""The protocol of a network's parts, and the elementary parts.
 
-A masked layer's parameters are a dictionary with `kernel` and `bias`.
+    init(key, dtype) -> params         draw the initial parameters
+    __call__(params, x, ...) -> y      compute, as a pure function of them
+
+A part holds sizes and masks and no arrays, so one part serves any parameters of its
+shape. The package's docstring says why parts are not Linen modules.
+
+Shapes: H height, W width, B batch, F input features, G output features.
 """
 
-from collections.abc import Callable
+import abc
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-Params = dict[str, jax.Array]
-Init = Callable[[jax.Array, jnp.dtype], Params]
+from pixelrnn_jax import ops
+
+# The parameters of an elementary part, by name: `kernel`, `bias`, ...
+Weights = Mapping[str, Float[Array, "..."]]
+# The parameters of a composite part: its parts' parameters, by their names.
+Params = Mapping[str, Weights]
 
 
-def masked_layer(mask: np.ndarray) -> Init:
-  """Kernel and bias of a layer whose kernel has the mask's shape.
+class Part(abc.ABC):
+  """A part of a network: how it is initialised and what it computes."""
 
-  The kernel is normal with variance 1 / (number of weights that the output
-  feature really sees), so that masking does not shrink the activations; the
-  bias is zero.
+  @abc.abstractmethod
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Mapping[str, Any]:
+    """Draw the initial parameters.
+
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+    """
+
+  @abc.abstractmethod
+  def __call__(self, params: Any, x: Array, /) -> Any:
+    """Compute the part's output.
+
+    Args:
+      params: of the shapes that `init` gives.
+      x: the input.
+    """
+
+
+class MaskedConvolution(Part):
+  """A masked convolution with a bias.
+
+  The mask's axes are those of the kernel: [F, G] is a 1 x 1 convolution, [K, F, G] one
+  along the row, [KH, KW, F, G] one in both directions. A mask of ones is no mask.
   """
-  # An output that sees nothing (channel R at the centre of a 1x1 mask A).
-  fan_in = np.maximum(mask.sum(axis=tuple(range(mask.ndim - 1))), 1)
 
-  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
-    scale = jnp.asarray(1.0 / np.sqrt(fan_in), dtype)
-    kernel = jax.random.normal(key, mask.shape, dtype) * scale
-    return {"kernel": kernel, "bias": jnp.zeros(mask.shape[-1:], dtype)}
+  def __init__(self, mask: Bool[np.ndarray, "*K F G"]):
+    self.mask = mask
 
-  return init
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Weights:
+    """Draw a normal kernel of variance 1 / (visible inputs); the bias is zero.
+
+    The visible inputs of an output are the weights that its mask shows. So the mask
+    does not shrink the activations.
+
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+
+    Returns:
+      kernel, of the mask's shape, and bias [G].
+    """
+    # In a 1 x 1 mask A, channel R sees nothing.
+    visible = np.maximum(self.mask.sum(axis=tuple(range(self.mask.ndim - 1))), 1)
+    scale = jnp.asarray(1.0 / np.sqrt(visible), dtype)
+    kernel = jax.random.normal(key, self.mask.shape, dtype) * scale
+    return {"kernel": kernel, "bias": jnp.zeros(self.mask.shape[-1:], dtype)}
+
+  def __call__(
+      self, params: Weights, x: Float[Array, "*N F"]
+  ) -> Float[Array, "*N G"]:
+    """Convolve a map, [..., F] to [..., G]; see `ops.masked_conv2d`."""
+    convolve = {
+        2: ops.masked_dense, 3: ops.masked_conv1d, 4: ops.masked_conv2d,
+    }[self.mask.ndim]
+    return convolve(x, params["kernel"], params["bias"], mask=self.mask)
 
 
-def upsampling(factor: int, features: int, outputs: int) -> Init:
-  """A transposed convolution: kernel [f, f, F, G], bias [G].
+class TransposedConvolution(Part):
+  """A transposed convolution with stride f and a kernel of f x f."""
 
-  The kernel is normal with variance 1 / F, as an output sees one position; the
-  bias is zero.
-  """
+  def __init__(self, factor: int, features: int, outputs: int):
+    self.kernel_shape = (factor, factor, features, outputs)
 
-  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
-    kernel = jax.random.normal(key, (factor, factor, features, outputs), dtype)
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Weights:
+    """Draw a normal kernel of variance 1 / F; the bias is zero.
+
+    An output sees a single position of the input, so it sees F values.
+
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+
+    Returns:
+      kernel [f, f, F, G] and bias [G].
+    """
+    *_, features, outputs = self.kernel_shape
+    kernel = jax.random.normal(key, self.kernel_shape, dtype)
     scale = jnp.asarray(features ** -0.5, dtype)
     return {"kernel": kernel * scale, "bias": jnp.zeros(outputs, dtype)}
 
-  return init
+  def __call__(
+      self, params: Weights, x: Float[Array, "H W B F"]
+  ) -> Float[Array, "fH fW B G"]:
+    """Enlarge a map, [H, W, B, F] to [f H, f W, B, G]."""
+    return ops.transposed_conv2d(x, **params)
 
 
-def conditioning(features: int, outputs: int) -> Init:
-  """The 1x1 convolution of a layer's biases: kernel [F, G], with variance 1 / F.
+class Projection(Part):
+  """A 1 x 1 convolution without a mask and without a bias."""
 
-  It has no bias: that would be the one of the map that it is added to.
-  """
+  def __init__(self, features: int, outputs: int):
+    self.features = features
+    self.outputs = outputs
 
-  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
-    kernel = jax.random.normal(key, (features, outputs), dtype)
-    return {"kernel": kernel * jnp.asarray(features ** -0.5, dtype)}
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Weights:
+    """Draw a normal kernel of variance 1 / F.
 
-  return init
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+
+    Returns:
+      kernel [F, G].
+    """
+    kernel = jax.random.normal(key, (self.features, self.outputs), dtype)
+    return {"kernel": kernel * jnp.asarray(self.features ** -0.5, dtype)}
+
+  def __call__(
+      self, params: Weights, x: Float[Array, "*N F"]
+  ) -> Float[Array, "*N G"]:
+    """Return x kernel, [..., F] to [..., G]."""
+    return x @ params["kernel"].astype(x.dtype)
 
 
-def recurrence(kernel_shape: tuple[int, ...], directions: tuple[int, ...]) -> Init:
-  """An LSTM's state-to-state kernel and its learned initial states.
+class Recurrence(Part):
+  """An LSTM's state-to-state convolution and its learned initial states.
 
-  The kernel is normal with variance 1 / (taps x h), the initial states zero.
-
-  Args:
+  Attributes:
+    scan: `ops.row_scan` or `ops.diagonal_scan`.
     kernel_shape: (taps, h, 4h).
     directions: () for one recurrence, (D,) for D side by side.
   """
-  taps, hidden, _ = kernel_shape
 
-  def init(key: jax.Array, dtype: jnp.dtype) -> Params:
-    kernel = jax.random.normal(key, (*directions, *kernel_shape), dtype)
+  def __init__(
+      self,
+      scan: Callable[..., Array],
+      kernel_shape: tuple[int, int, int],
+      directions: tuple[int, ...] = (),
+  ):
+    self.scan = scan
+    self.kernel_shape = kernel_shape
+    self.directions = directions
+
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Weights:
+    """Draw a normal kernel of variance 1 / (taps h); the initial states are zero.
+
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+
+    Returns:
+      kernel [..., taps, h, 4h], hidden [..., h] and cell [..., h], where ... is
+      nothing or the directions.
+    """
+    taps, hidden, _ = self.kernel_shape
+    kernel = jax.random.normal(key, (*self.directions, *self.kernel_shape), dtype)
     return {
         "kernel": kernel * jnp.asarray((taps * hidden) ** -0.5, dtype),
-        "hidden": jnp.zeros((*directions, hidden), dtype),
-        "cell": jnp.zeros((*directions, hidden), dtype),
+        "hidden": jnp.zeros((*self.directions, hidden), dtype),
+        "cell": jnp.zeros((*self.directions, hidden), dtype),
     }
 
-  return init
+  def __call__(
+      self, params: Weights, x: Float[Array, "*N G"], width: int | None = None
+  ) -> Float[Array, "*N h"]:
+    """Run the recurrence over input-to-state maps.
+
+    Args:
+      params: from `init`.
+      x: the maps with their biases, as the scan takes them.
+      width: see `ops.diagonal_scan`.
+
+    Returns:
+      The hidden states.
+    """
+    options = {} if width is None else {"width": width}
+    return self.scan(x, **params, **options)
 
 
-def together(inits: dict[str, Init]):
-  """Initialises layers of several names, each with a key of its own."""
+class Composite(Part):
+  """A part that is made of others.
 
-  def init(key: jax.Array, dtype: jnp.dtype):
-    keys = jax.random.split(key, len(inits))
+  Attributes:
+    parts: the parts by name.
+  """
+
+  parts: Mapping[str, Part]
+
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Params:
+    """Draw each part's parameters with a key of its own.
+
+    Args:
+      key: a key of `jax.random`.
+      dtype: of the parameters.
+
+    Returns:
+      The parts' parameters, by name.
+    """
+    keys = jax.random.split(key, len(self.parts))
     return {
-        name: init(k, dtype)
-        for (name, init), k in zip(sorted(inits.items()), keys, strict=True)
+        name: part.init(k, dtype)
+        for (name, part), k in zip(sorted(self.parts.items()), keys, strict=True)
     }
 
-  return init
-
-
-def stacked(inits: dict[str, Init], layers: int):
-  """Initialises `layers` copies of a layer, stacked on a leading axis."""
-
-  def init(key: jax.Array, dtype: jnp.dtype):
-    one = together(inits)
-    return jax.vmap(lambda k: one(k, dtype))(jax.random.split(key, layers))
-
-  return init
+  @functools.cached_property
+  def masks(self) -> dict[str, Bool[np.ndarray, "..."]]:
+    """The masks of the masked convolutions, by name."""
+    return {
+        name: part.mask for name, part in self.parts.items()
+        if isinstance(part, MaskedConvolution)
+    }

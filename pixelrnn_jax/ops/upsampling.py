@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from pixelrnn_jax.ops.convolution import masked_conv2d
 
 # Images of NumPy or JAX: the result is of the same kind.
-Images = TypeVar("Images", np.ndarray, jax.Array)
+Images = TypeVar("Images", bound=np.ndarray | jax.Array)
 
 
 def subsample(images: Images, factor: int) -> Images:
@@ -36,7 +36,8 @@ def subsample(images: Images, factor: int) -> Images:
   Returns:
     [N, H / f, W / f, ...], of the same kind and dtype.
   """
-  return images[:, factor // 2 :: factor, factor // 2 :: factor]
+  picked = images[:, factor // 2 :: factor, factor // 2 :: factor]
+  return picked  # pyright: ignore[reportReturnType]  # slicing keeps the kind
 
 
 def pyramid(images: Images, factors: Sequence[int]) -> tuple[Images, ...]:
