@@ -138,8 +138,12 @@ class Decoder:
       axes [H, W]; and the state after the last value.
     """
     height, width, channels = self.config.image_shape
-    # The weights of each channel's group are cut once for the whole image.
-    weights = [self.cut_weights(c) for c in range(channels)]
+    # The weights of each channel's group are cut once, before the loops.
+    layers = [
+        self.layer.channel_weights(self.layers_params, c) for c in range(channels)]
+    first = [self.first.channel_kernel(self.first_params, c) for c in range(channels)]
+    head = [self.head.channel_weights(self.head_params, c) for c in range(channels)]
+    weights = list(map(ChannelWeights, first, layers, head))
 
     def one_row(carry, xs):
       cache, state = carry
@@ -153,13 +157,6 @@ class Decoder:
     (_, state), (values, collected) = lax.scan(
         one_row, (cache, state), (jnp.arange(height), condition))
     return jnp.transpose(values, (2, 0, 1, 3)), collected, state
-
-  def cut_weights(self, channel: int) -> ChannelWeights:
-    """Return the weights that a channel's group needs."""
-    return ChannelWeights(
-        self.first.channel_kernel(self.first_params, channel),
-        self.layer.channel_weights(self.layers_params, channel),
-        self.head.channel_weights(self.head_params, channel))
 
   def decode_row(
       self,

@@ -93,10 +93,10 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     self.width = config.image_shape[1]
     self.hidden = config.hidden
     self.trunk = 2 * config.hidden
-    self.connections = {
-        name: MaskedConvolution(self.mask((1, 1), self.hidden, self.trunk)[0, 0])
-        for name in (("up", "skip") if config.skip else ("up",))
-    }
+    # The 1 x 1 convolutions that leave f(x). They are alike, so one part serves both.
+    self.connections = dict.fromkeys(
+        ("up", "skip") if config.skip else ("up",),
+        MaskedConvolution(mask_b(config, (1, 1), self.hidden, self.trunk)[0, 0]))
     parts: dict[str, Part] = {**self.connections, **feature_parts}
     self.condition = None
     if conditional:
@@ -296,15 +296,6 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
       row: all features of the row's pixels, [W, B, F].
       biases: of this row, [W, B, G], in a conditional network.
     """
-
-  # What subclasses share.
-
-  def mask(
-      self, kernel_shape: tuple[int, int], features: int, outputs: int,
-      blocks: int = 1,
-  ) -> Bool[np.ndarray, "KH KW F G"]:
-    """Return mask B; see `ops.conv_mask`."""
-    return mask_b(self.config, kernel_shape, features, outputs, blocks)
 
   def select(
       self, x: Float[Array, "*N G"], channel: int, blocks: int = 1
