@@ -1,4 +1,4 @@
-"""Trains several configs, one after another, and compares them.
+r"""Trains several configs, one after another, and compares them.
 
     python experiments/ablate.py --table=depth
     python experiments/ablate.py --table=connections --set=train.steps=50000

@@ -1,4 +1,4 @@
-"""Throughput of the scans, of whole steps and of the data pipeline, as a table.
+r"""Throughput of the scans, of whole steps and of the data pipeline, as a table.
 
     python experiments/benchmark_scan.py --config=diagonal_bilstm_mnist
     python experiments/benchmark_scan.py --config=row_lstm_cifar10 --repeats=3 \
@@ -47,11 +47,7 @@ _PLOT = flags.DEFINE_string(
 def main(config: Config) -> None:
   if _REPEATS.value < 1:
     raise InputError(f"--repeats={_REPEATS.value}: must be at least 1.")
-  if config.model.multi_scale:
-    raise InputError(
-        "The figures are of one network: measure the scales of a multi-scale model by"
-        " themselves, with --config.model.multi_scale='()' and"
-        " --config.model.image_shape.")
+  training_speed.check_one_scale(config.model)
   parallel.use_cores(config)
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
   rates = training_speed.measure_rates(model.dtype, repeats)

@@ -10,6 +10,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+import help_text
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
 from pixelrnn_jax.errors import InputError, Interrupted
@@ -173,6 +174,9 @@ def check_overrides(arguments: list[str]) -> None:
 
 def _parse_flags(arguments: list[str]) -> list[str]:
   """Parses all flags; a bad one ends the program with one line."""
+  if help_text.asked(arguments):
+    help_text.show()
+    sys.exit(0)
   try:
     rest = flags.FLAGS(arguments)
   except (flags.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Exact negative log-likelihood of a trained model over every image of a split.
+r"""Exact negative log-likelihood of a trained model over every image of a split.
 
     python experiments/evaluate.py
     python experiments/evaluate.py --workdir=runs/quickstart

@@ -1,4 +1,4 @@
-"""Diagrams: receptive fields, likelihoods value by value, learning curves.
+r"""Diagrams: receptive fields, likelihoods value by value, learning curves.
 
     python experiments/plot.py --what=receptive_field --config=row_lstm_mnist
     python experiments/plot.py --what=receptive_field --workdir=runs/quickstart \

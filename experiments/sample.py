@@ -1,4 +1,4 @@
-"""Pictures of a trained model: samples, completions, large images grown from small
+r"""Pictures of a trained model: samples, completions, large images grown from small
 ones, conditional distributions.
 
     python experiments/sample.py

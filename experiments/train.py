@@ -1,4 +1,4 @@
-"""Trains and evaluates a model; picks up where the work directory left off.
+r"""Trains and evaluates a model; picks up where the work directory left off.
 
     python experiments/train.py --config=quickstart
     python experiments/train.py --config=row_lstm_cifar10 \

@@ -24,6 +24,10 @@ _HOLDER = re.compile(rb"process [0-9]+ on [^\n]*")  # what a lock's file holds
 _MOST_BYTES = 2**28  # of a text
 
 
+class NotAFile(OSError, InputError):
+  """A pipe, a socket, a device, or more than can be a file of ours."""
+
+
 def expand(path: str | os.PathLike) -> str:
   """Return the path with `~` or `~user` at its start as that home directory.
 
@@ -51,7 +55,7 @@ def open_file(path: str) -> BinaryIO:
   """Open a regular file for reading, by way of links too.
 
   Raises:
-    OSError: it cannot be opened, or is a directory, a pipe, a socket or a device.
+    OSError: it cannot be opened; NotAFile: it is a pipe, a socket or a device.
   """
   _check_regular(os.stat(path), path)  # opening some devices has effects
   file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
@@ -82,7 +86,7 @@ def _check_regular(status: os.stat_result, path: str) -> None:
   if stat.S_ISDIR(status.st_mode):
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
   if not stat.S_ISREG(status.st_mode):
-    raise OSError(errno.EINVAL, "It is a pipe, a socket or a device", path)
+    raise NotAFile(errno.EINVAL, "It is a pipe, a socket or a device", path)
 
 
 def write_text(path: str, text: str) -> None:
@@ -115,13 +119,14 @@ def read_text(path: str) -> str:
   """The text of a file, whatever is damaged in it; "" if there is none.
 
   Raises:
-    OSError: it cannot be read, is no regular file, or has more than 256 MiB.
+    OSError: it cannot be read; NotAFile: it is no regular file, or has more than
+      256 MiB.
   """
   if not os.path.exists(path):
     return ""
   with open_file(path) as file:
     if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-      raise OSError(errno.EFBIG, f"It has more than {_MOST_BYTES:,} bytes", path)
+      raise NotAFile(errno.EINVAL, f"It has more than {_MOST_BYTES:,} bytes", path)
     return file.read(_MOST_BYTES).decode(errors="replace")
 
 

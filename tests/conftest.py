@@ -28,12 +28,11 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 # Shapes and dtypes in annotations are checked at every call, under jit while it traces.
-# `sampling`, `coding` and `container` check what users hand them with an InputError of
-# their own, and tests hand them wrong types.
+# The public functions of inference/ check what users hand them with an InputError, and
+# tests hand them wrong types.
 jaxtyping.install_import_hook(
-    ["pixelrnn_jax.ops", "pixelrnn_jax.models", "pixelrnn_jax.inference.images",
-     "pixelrnn_jax.inference.likelihood", "pixelrnn_jax.inference.naive_sampler",
-     "pixelrnn_jax.inference.rans", "pixelrnn_jax.inference.receptive_field"],
+    ["pixelrnn_jax.ops", "pixelrnn_jax.models", "pixelrnn_jax.inference.naive_sampler",
+     "pixelrnn_jax.inference.rans"],
     "beartype.beartype")
 
 from helpers.tiny_run import make_tiny_config  # noqa: E402

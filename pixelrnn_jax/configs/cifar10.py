@@ -1,4 +1,4 @@
-"""CIFAR-10 (paper, sections 5.2, 5.3 and 5.5), NLL in bits per dimension.
+"""CIFAR-10 (paper, sections 5.4 and 5.6), NLL in bits per dimension.
 
     python experiments/train.py --config=NAME
 

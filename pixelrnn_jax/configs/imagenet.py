@@ -1,4 +1,4 @@
-"""ImageNet at 32x32 and 64x64 (paper, section 5.6), NLL in bits per dimension.
+"""ImageNet at 32x32 and 64x64 (paper, section 5.7), NLL in bits per dimension.
 
     python experiments/train.py --config=NAME
 

@@ -1,4 +1,4 @@
-"""Multi-scale models (paper, sections 3.6 and 5.6).
+"""Multi-scale models (paper, sections 3.6 and 5.7).
 
     python experiments/train.py --config=NAME
     python experiments/train.py --config=NAME --config.train.scale=0 ...  # one scale

@@ -21,6 +21,7 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 MOST_VALUES = 2**24  # of an image
 _MOST = 2**32 - 1  # of any whole number
 OPTIMIZERS = ("rmsprop", "muon")
+DECAY_SHAPES = ("cosine", "linear")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
 
@@ -245,9 +246,10 @@ class OptimizerConfig:
       the initial states and the kernel of the logits; 0 is `learning_rate`.
     adam_b2: of `muon`: Adam's decay of the mean of squared gradients.
     warmup_steps: linear rise from 0.
-    decay_steps: cosine decay to 0 that ends at this step, warm-up included; -1 ends
-      it with `train.steps`; 0 keeps the rate constant, as in the paper. It may
-      change when a run is resumed.
+    decay_steps: decay to 0 that ends at this step, warm-up included; -1 ends it
+      with `train.steps`; 0 keeps the rate constant, as in the paper. It may change
+      when a run is resumed.
+    decay_shape: `cosine`, half a period, or `linear`.
     clip_norm: gradients of a larger global norm are scaled down to it; 0 is
       no clipping.
   """
@@ -263,12 +265,14 @@ class OptimizerConfig:
   adam_b2: float = _of("muon", 0.95)
   warmup_steps: int = 0
   decay_steps: int = _resumable(0)
+  decay_shape: str = "cosine"
   clip_norm: float = 1.0
 
   def validate(self) -> None:
     """Raises InputError for values outside their range."""
     _check_types(self, "optimizer")
     _check_choice("optimizer.name", self.name, OPTIMIZERS)
+    _check_choice("optimizer.decay_shape", self.decay_shape, DECAY_SHAPES)
     for name in ("learning_rate", "epsilon"):
       if not 0.0 < getattr(self, name) < math.inf:
         raise InputError(

@@ -14,8 +14,8 @@ import tarfile
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from pixelrnn_jax import progress
 from pixelrnn_jax.errors import InputError
 
 NAME = "downsampled_imagenet"
@@ -125,9 +125,9 @@ def _images(path: str) -> Iterator[tuple[str, bytes]]:
 
 def _sha256(path: str, size: int) -> str:
   digest = hashlib.sha256()
-  with open(path, "rb") as file, tqdm(
-      total=size, desc=f"checking {os.path.basename(path)}", unit="B",
-      unit_scale=True, leave=False) as bar:
+  label = f"checking {os.path.basename(path)}"
+  with open(path, "rb") as file, progress.bar(
+      label, size, "B", unit_scale=True) as bar:
     while piece := file.read(_PIECE):
       digest.update(piece)
       bar.update(len(piece))

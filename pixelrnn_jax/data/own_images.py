@@ -43,9 +43,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
-from pixelrnn_jax import files
+from pixelrnn_jax import files, progress
 from pixelrnn_jax.data.image_files import crop_and_resize, decode
 from pixelrnn_jax.errors import InputError
 
@@ -192,7 +191,8 @@ def open_reader(path: str, image_shape: tuple[int, int, int]) -> "_Folder | _Npz
   what = "is a file" if os.path.exists(real) else "does not exist"
   raise InputError(
       f"{_source(path)} {what}. Give a folder of PNG or JPEG files,"
-      " or a file that ends in .npz."
+      " or a file that ends in .npz; if it has moved,"
+      " --config.data.source=folder:PATH says where it is now."
   )
 
 
@@ -341,8 +341,9 @@ class _Folder:
     problems, in_colour = [], 0
     # Few, as each may hold an image of the largest size.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-      for first in tqdm(
-          range(0, len(names), 256), "decoding", unit="x 256 images", leave=False):
+      batches = range(0, len(names), 256)
+      for first in progress.bar(
+          "decoding", len(batches), "batches of 256 images", batches):
         some = pool.map(read, names[first:first + 256])
         for index, result in enumerate(some, start=first):
           if isinstance(result, InputError):
@@ -426,7 +427,8 @@ class _Npz:
     """Open the file, whose size comes along; InputError for whatever is wrong."""
     if not os.path.exists(self.path):
       raise InputError(
-          f"{_source(self.path)} does not exist. Give a file of np.savez.")
+          f"{_source(self.path)} does not exist. Give a file of np.savez; if it has"
+          " moved, --config.data.source=folder:PATH says where it is now.")
     try:
       with files.open_file(self.path) as file, zipfile.ZipFile(file) as archive:
         yield archive, os.fstat(file.fileno()).st_size
@@ -674,8 +676,9 @@ def _divide(names: Sequence, path: str) -> dict[str, list]:
         f"{_source(path)} holds {len(names)} image(s): at least 3 are"
         " needed, to train, validate and test."
     )
-  digests = b"".join(
-      hashlib.sha256(os.fsencode(str(name))).digest() for name in names)
+  digests = bytearray()
+  for name in names:
+    digests += hashlib.sha256(os.fsencode(str(name))).digest()
   words = np.frombuffer(digests, ">u8").reshape(-1, 4)
   order = np.lexsort(words.T[::-1])  # the first word counts most
   test = max(1, len(names) // 10)

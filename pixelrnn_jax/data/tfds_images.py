@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelrnn_jax import files
+from pixelrnn_jax import files, progress
 from pixelrnn_jax.errors import InputError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
@@ -181,6 +181,8 @@ def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
     # Another process may be at it, and will have done it.
     with files.hold_lock(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
       if not builder.is_prepared():
+        if not progress.on_terminal():
+          tfds.disable_progress_bar()
         builder.download_and_prepare(file_format="array_record")
   except InputError:
     raise

@@ -43,12 +43,11 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
-from pixelrnn_jax.inference.images import check_count, check_images
 from pixelrnn_jax.inference.sampling import by_value
 
 # Bits of the images, as they are without a model, that are worth a stream of their own,
@@ -425,8 +424,8 @@ def _check_concrete(*trees) -> None:
 
 def _check_images(images, config: ModelConfig) -> np.ndarray:
   """Return the images, uint8; raise InputError if the model takes no such ones."""
-  images = np.asarray(images)
-  check_images(images, config, "N")
+  images = np.asarray(arguments.image_values(config, images))
+  arguments.check_shape(images, config.image_shape)
   return np.ascontiguousarray(images, np.uint8)
 
 
@@ -434,7 +433,7 @@ def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
   """Return the most images at a time; raise InputError for no whole number."""
   if batch_size is None:
     return default_batch_size(config)
-  return check_count("batch_size", batch_size)
+  return arguments.whole("batch_size", batch_size)
 
 
 def _describe(shape: Sequence[int], levels: int) -> str:

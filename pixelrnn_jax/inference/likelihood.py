@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
-from pixelrnn_jax.inference.images import ImagesLike, check_values, one_or_all
+from pixelrnn_jax.inference.scales import ImagesLike, one_or_all
 from pixelrnn_jax.models import Model
 
 Nats = TypeVar("Nats", float, np.ndarray, jax.Array)
@@ -71,7 +71,7 @@ def log_probs(
 
   Args:
     model: from `build_model`.
-    variables: from `model.init`.
+    variables: from `model.init` or `restore`.
     images: integers [B, H, W, C], raw values 0 to levels - 1.
     smaller: for a multi-scale model, the images of the smaller scales, the coarsest
       first. By default they are the subsampled images.
@@ -83,8 +83,9 @@ def log_probs(
 
   Raises:
     InputError: the images have another shape or dtype, or values outside 0 to
-      levels - 1. Under `jit` values cannot be looked at: the log-probability of a
-      value out of range is then NaN.
+      levels - 1; the variables are another model's. Under `jit` values cannot be
+      looked at: the log-probability of a value out of range is then NaN. Forward-mode
+      differentiation without `implementation="autodiff"`.
   """
   return one_or_all(_log_probs_by_scale(model, variables, images, smaller))
 
@@ -96,9 +97,13 @@ def _log_probs_by_scale(
     smaller: Sequence[ImagesLike] | None,
 ) -> tuple[Float[Array, "B _ _ C"], ...]:
   """Return `log_probs` as a tuple of one or more scales."""
-  large = _checked(model, images)
-  small = None if smaller is None else [_checked(model, x) for x in smaller]
-  return _checked_log_probs(model.clone(parent=None), variables, large, small)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  large = arguments.image_values(model.config, images)
+  small = None if smaller is None else [
+      arguments.image_values(model.config, x, "Smaller images") for x in smaller]
+  with arguments.forward_mode_explained():
+    return _checked_log_probs(model, variables, large, small)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -211,12 +216,7 @@ def total_nats(
   Raises:
     InputError: see `log_probs`.
   """
-  checked = _checked(model, images)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  checked = arguments.image_values(model.config, images)
   return one_or_all(model.apply(variables, checked, method="nats_by_scale"))
-
-
-def _checked(model: Model, images: ImagesLike) -> Array:
-  """Return the images as an array; raise InputError unless they are raw values."""
-  array = jnp.asarray(images)
-  check_values(array, model.config.levels)
-  return array

@@ -3,13 +3,14 @@
 Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.inference.images import check_count
 from pixelrnn_jax.models import Model, PixelRNN
 
 
@@ -47,9 +48,10 @@ def receptive_field(
     as a pixel's G sees its R. `field.sum(axis=-1)` is the picture.
 
   Raises:
-    InputError: the model has several scales, the pixel is outside the image, or num
-      is below 1.
+    InputError: the model has several scales, the variables are another model's, the
+      pixel is outside the image, or num is below 1.
   """
+  model = arguments.unbound(model)
   config = model.config
   if not isinstance(model, PixelRNN):
     raise InputError(
@@ -58,36 +60,45 @@ def receptive_field(
         " the largest scale alone give --config.model.multi_scale='()'."
     )
   height, width, _ = config.image_shape
-  row, column = pixel
+  try:
+    row, column = pixel
+  except (TypeError, ValueError) as error:
+    raise InputError(
+        f"pixel={pixel!r}: give a row and a column, (row, column)."
+    ) from error
+  row = arguments.whole("the row of pixel", row, least=None)
+  column = arguments.whole("the column of pixel", column, least=None)
   if not (0 <= row < height and 0 <= column < width):
     raise InputError(
         f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0 to"
         f" {width - 1}."
     )
-  check_count("num", num)
-  return _mean_gradient(model, variables, row, column, jax.random.split(key, num))
+  num = arguments.whole("num", num)
+  arguments.check_variables(model, variables)
+  keys = jax.random.split(arguments.random_key(key), num)
+  return _mean_gradient(model, variables, row, column, keys)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _mean_gradient(
-    model: PixelRNN, variables: PyTree, row: int, column: int, keys: Key[Array, " num"]
+    model: PixelRNN,
+    variables: PyTree,
+    row: int | Int[Array, ""],
+    column: int | Int[Array, ""],
+    keys: Key[Array, " num"],
 ) -> Float[Array, "H W C"]:
   """Return the mean of `receptive_field`, with one key for each image."""
   config = model.config
   dtype = ops.at_least_float32(config.dtype)
 
-  @jax.jit
-  def mean(variables, row, column, keys):
+  def weighted_logits(image, key):
+    logits = model.apply(variables, image[None])[0, row, column]
+    return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
 
-    def weighted_logits(image, key):
-      logits = model.apply(variables, image[None])[0, row, column]
-      return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
+  def one_image(key):
+    image_key, weights_key = jax.random.split(key)
+    image = jax.random.uniform(
+        image_key, config.image_shape, dtype, maxval=config.levels - 1)
+    return jnp.abs(jax.grad(weighted_logits)(image, weights_key))
 
-    def one_image(key):
-      image_key, weights_key = jax.random.split(key)
-      image = jax.random.uniform(
-          image_key, config.image_shape, dtype, maxval=config.levels - 1)
-      return jnp.abs(jax.grad(weighted_logits)(image, weights_key))
-
-    return jax.lax.map(one_image, keys).mean(axis=0)
-
-  return mean(variables, row, column, keys)
+  return jax.lax.map(one_image, keys).mean(axis=0)

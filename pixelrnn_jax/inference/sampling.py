@@ -15,7 +15,6 @@ Shapes: B batch, H height, W width, C channels.
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 
 import jax
@@ -23,15 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, PRNGKeyArray, PyTree, UInt8
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError, out_of_memory
-from pixelrnn_jax.inference.images import (
-    ImagesLike,
-    check_count,
-    check_images,
-    check_values,
-    one_or_all,
-)
+from pixelrnn_jax.inference.scales import ImagesLike, one_or_all
 from pixelrnn_jax.models import Model
 
 
@@ -50,6 +43,9 @@ def sample(
   """Draw images from the model by ancestral sampling.
 
       x_i ~ softmax(logits(x_<i) / temperature)
+
+  It runs on the host, with its own programs. They are compiled under
+  `jax.disable_jit` too.
 
   With `small`, a multi-scale model draws a large image for each small one
   (super-resolution). For several of one, repeat it in `small`.
@@ -72,23 +68,24 @@ def sample(
     with its small one: the model is free to differ.
 
   Raises:
-    InputError: `num` or `batch_size` is below 1, the temperature is not positive, the
-      key is none of `jax.random`, or the small images have a scale that the model has
-      not, or another number, dtype or range.
+    InputError: `num` or `batch_size` is no whole number or below 1, the temperature is
+      not positive, the key is none of `jax.random`, the variables are another model's,
+      or the small images have a scale that the model has not, or another number, dtype
+      or range. Also for a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
+  arguments.check_on_host("sample", variables, key, num, temperature, small)
+  model = arguments.unbound(model)
   if small is not None:
     given = _given_scales(model, small)
     num = len(given[0]) if num is None else num
   else:
     given, num = (), 16 if num is None else num
-  if not isinstance(num, (int, np.integer)) or num < 1:
-    raise InputError(f"num={num!r}: ask for a whole number of samples, 1 or more.")
+  num = arguments.whole("num", num)
   if small is not None and num != len(given[0]):
     raise InputError(
         f"num={num} with {len(given[0])} small images: each gives one large image."
         " Leave num out, and repeat the small ones for several of each."
     )
-  temperature, key = check_temperature(temperature), _typed(key)
   images = np.zeros((num, *model.config.image_shape), np.uint8)
   scales = _draw(
       model, variables, key, images, np.zeros(images.shape[:3], bool), temperature,
@@ -110,7 +107,8 @@ def complete(
   """Draw the unknown pixels, each value given all values before it.
 
   Known values are kept exactly. An unknown value is drawn given only the values before
-  it, so it cannot depend on known values that come later.
+  it, so it cannot depend on known values that come later. Like `sample`, it runs on the
+  host.
 
   For a multi-scale model, a known pixel that a smaller scale shares is kept there too.
   The other pixels of that scale are drawn first, and do not depend on known pixels that
@@ -130,20 +128,21 @@ def complete(
     uint8 [B, H, W, C].
 
   Raises:
-    InputError: the images or the mask have another shape, dtype or range, the
-      temperature is not positive, the batch size is below 1, or the key is none of
-      `jax.random`.
+    InputError: the images or the mask have another shape, dtype or range; otherwise
+      see `sample`.
   """
+  arguments.check_on_host("complete", variables, key, images, known, temperature)
+  model = arguments.unbound(model)
   shape = tuple(model.config.image_shape)
-  images, known = np.asarray(images), np.asarray(known)
-  check_images(images, model.config)
+  images = np.asarray(arguments.image_values(model.config, images))
+  arguments.check_shape(images, shape)
+  known = np.asarray(known)
   if known.dtype != bool or known.shape not in (shape[:2], images.shape[:3]):
     raise InputError(
         f"A mask of shape {known.shape} and dtype {known.dtype}: known must be"
         f" bool, [H, W] = {list(shape[:2])} or [B, H, W] ="
         f" {list(images.shape[:3])}."
     )
-  temperature, key = check_temperature(temperature), _typed(key)
   known = np.broadcast_to(known, images.shape[:3])
   images = np.where(known[..., None], images, 0).astype(np.uint8)
   return _draw(
@@ -161,7 +160,7 @@ def _draw(
     progress: Callable[[int], None] | None,
     given: tuple[UInt8[np.ndarray, "B _ _ C"], ...] = (),
 ) -> tuple[UInt8[np.ndarray, "B _ _ C"], ...]:
-  """Draw the images of all scales, the coarsest first, from checked arguments.
+  """Draw the images of all scales, the coarsest first.
 
   Args:
     model: see `complete`.
@@ -174,7 +173,10 @@ def _draw(
     progress: see `complete`.
     given: the images of the coarsest scales, which are not drawn.
   """
-  check_count("batch_size", batch_size)
+  arguments.check_variables(model, variables)
+  temperature = check_temperature(temperature)
+  batch_size = arguments.whole("batch_size", batch_size)
+  key = arguments.random_key(key)
   factors = model.config.multi_scale
   scales = (*given, *ops.pyramid(images, factors)[len(given):])
   all_known = ops.pyramid(known, factors)
@@ -194,9 +196,10 @@ def _draw(
     def split(x, rows=rows):
       return x[rows].reshape(devices, size, *x.shape[1:])
 
-    batch = complete_batch(
-        variables, keys.reshape(devices, size), tuple(map(split, scales)),
-        tuple(map(split, all_known)), temperature)
+    with jax.disable_jit(False):  # step by step it would take hours
+      batch = complete_batch(
+          variables, keys.reshape(devices, size), tuple(map(split, scales)),
+          tuple(map(split, all_known)), temperature)
     drawn.append([np.asarray(x).reshape(-1, *x.shape[2:]) for x in batch])
     if progress is not None:
       progress(min(size * devices, total - start))
@@ -208,26 +211,25 @@ def _given_scales(
 ) -> tuple[UInt8[np.ndarray, "num _ _ C"], ...]:
   """Return checked small images after the images of all scales below theirs."""
   config = model.config
-  small = np.asarray(small)
   smaller = config.scale_shapes()[:-1]
   if not smaller:
     raise InputError(
         "Small images were given to a model of a single scale. Use a model with"
         " model.multi_scale, such as multi_scale_mnist's."
     )
+  small = np.asarray(arguments.image_values(config, small, "Small images"))
   if small.ndim != 4 or small.shape[1:] not in smaller or len(small) < 1:
     raise InputError(
         f"Small images of shape {small.shape}: this model takes [B, h, w, C] ="
         f" {' or '.join(str(['B', *shape]) for shape in smaller)}, with B at least 1."
         .replace("'", "")
     )
-  check_values(small, config.levels)
   scale = smaller.index(small.shape[1:])
   return ops.pyramid(small.astype(np.uint8), config.multi_scale[:scale])
 
 
 def value_logits(
-    model: Model, variables: PyTree, images: Integer[Array | np.ndarray, "B H W C"]
+    model: Model, variables: PyTree, images: ImagesLike
 ) -> Float[Array, "B H W C levels"] | tuple[Float[Array, "B _ _ C levels"], ...]:
   """Compute the logits of `model.apply(variables, images)` value by value.
 
@@ -242,15 +244,31 @@ def value_logits(
   Returns:
     [B, H, W, C, levels]. For a multi-scale model it is a tuple, one entry for each
     scale, the coarsest first.
+
+  Raises:
+    InputError: see `log_probs`.
   """
-  scales = ops.pyramid(jnp.asarray(images), model.config.multi_scale)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
+  checked = arguments.image_values(model.config, images)
+  arguments.check_shape(checked, model.config.image_shape)
+  with jax.disable_jit(False):  # step by step it would take minutes
+    return one_or_all(_value_logits(model, variables, checked))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value_logits(
+    model: Model, variables: PyTree, images: Integer[Array, "B H W C"]
+) -> tuple[Float[Array, "B _ _ C levels"], ...]:
+  """Return `value_logits` of checked images, for all scales."""
+  scales = ops.pyramid(images, model.config.multi_scale)
 
   def look_up(scale, state, logits, row, column, channel):
     return state, scales[scale][:, row, column, channel], logits
 
   results, _ = by_value(model, variables, look_up, len(images))
-  return one_or_all([
-      jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0)) for _, logits in results])
+  return tuple(
+      jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0)) for _, logits in results)
 
 
 def by_value(
@@ -287,26 +305,10 @@ def check_temperature(temperature: float) -> float:
     temperature: as a user gave it.
   """
   least = np.finfo(np.float32).tiny
-  if not isinstance(temperature, numbers.Real) or not (
-      least <= temperature < np.inf):
-    raise InputError(
-        f"temperature={temperature!r}: must be positive and finite, a number of at"
-        f" least {least:.1e}. For the most probable values use 1e-3, say."
-    )
-  return float(temperature)
-
-
-def _typed(key: PRNGKeyArray) -> Key[Array, ""]:
-  """Return a typed key, also from one of the older `PRNGKey`."""
-  if isinstance(key, jax.Array) and key.shape == () and jnp.issubdtype(
-      key.dtype, jax.dtypes.prng_key):
-    return key
-  try:
-    return jax.random.wrap_key_data(key)
-  except (TypeError, ValueError, AttributeError) as error:
-    raise InputError(
-        f"key={key!r}: give one key of jax.random, such as jax.random.key(0)."
-    ) from error
+  return arguments.real(
+      "temperature", temperature, float(least),
+      f"must be positive and finite, a number of at least {least:.1e}. For the most"
+      " probable values use 1e-3, say.")
 
 
 def draw(

@@ -30,7 +30,8 @@ def select(
   features = x.shape[-1] // blocks
   group = ops.group_slices(features, channels)[channel]
   x = x.reshape(*x.shape[:-1], blocks, features)[..., group]
-  return x.reshape(*x.shape[:-2], -1)
+  # No -1 for the last size: NumPy and JAX cannot tell it of an array without values.
+  return x.reshape(*x.shape[:-2], blocks * (group.stop - group.start))
 
 
 def count_known(features: int, channel: int, channels: int) -> int:

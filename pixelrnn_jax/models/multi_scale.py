@@ -21,12 +21,13 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
-from jaxtyping import Array, Float, PyTree
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, PyTree, Real
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models.checks import check_image_shape
 from pixelrnn_jax.models.pixel_rnn import Images, PixelRNN
 
 
@@ -50,6 +51,11 @@ class MultiScalePixelRNN(nn.Module):
             config.scale_shapes(), (1, *config.multi_scale), strict=True)
     ]
 
+  def make_parameters(self) -> None:
+    """Make all parameters and compute nothing, so `init` can tell their shapes."""
+    for network in self.scales:
+      network.make_parameters()
+
   def __call__(
       self, images: Images, smaller: Sequence[Images] | None = None
   ) -> tuple[Float[Array, "B _ _ C levels"], ...]:
@@ -64,7 +70,7 @@ class MultiScalePixelRNN(nn.Module):
       [B, H_s, W_s, C, levels] of each scale, the coarsest first; see `PixelRNN`.
 
     Raises:
-      InputError: the images are not of the model's shapes.
+      InputError: see `PixelRNN.__call__`.
     """
     return self.logits_by_scale(images, smaller)
 
@@ -97,9 +103,9 @@ class MultiScalePixelRNN(nn.Module):
       self,
       choose: Callable[..., tuple],
       batch: int,
-      given: Sequence[Images] = (),
+      given: Sequence[Integer[Array, "B _ _ C"]] = (),
       state: PyTree = (),
-  ) -> tuple[tuple[tuple[Images, PyTree], ...], PyTree]:
+  ) -> tuple[tuple[tuple[Integer[Array, "B _ _ C"], PyTree], ...], PyTree]:
     """Run the networks value by value, the coarsest first.
 
     Args:
@@ -133,7 +139,7 @@ class MultiScalePixelRNN(nn.Module):
 
   def all_scales(
       self, images: Images, smaller: Sequence[Images] | None = None
-  ) -> tuple[Images, ...]:
+  ) -> tuple[Real[Array, "B _ _ C"], ...]:
     """Return the images of all scales, the coarsest first.
 
     Args:
@@ -143,20 +149,20 @@ class MultiScalePixelRNN(nn.Module):
     Raises:
       InputError: the images are not of the model's shapes.
     """
-    check_image_shape(images.shape, self.config.image_shape)
+    images = arguments.model_input(self.config, images)
     if smaller is None:
       return ops.pyramid(images, self.config.multi_scale)
     wanted = self.config.scale_shapes()[:-1]
-    found = [tuple(x.shape) for x in smaller]
+    found = [np.shape(x) for x in smaller]
     if found != [(len(images), *shape) for shape in wanted]:
       raise InputError(
           f"Smaller scales of shapes {found}: this model takes"
           f" {[(len(images), *shape) for shape in wanted]}, the coarsest first."
       )
-    return (*smaller, images)
+    return (*map(jnp.asarray, smaller), images)
 
   def _with_smaller(
-      self, scales: Sequence[Images]
-  ) -> Iterator[tuple[PixelRNN, Images, Images | None]]:
+      self, scales: Sequence[Array]
+  ) -> Iterator[tuple[PixelRNN, Array, Array | None]]:
     """Return for each scale (network, its images, the next smaller images)."""
     return zip(self.scales, scales, (None, *scales[:-1]), strict=True)

@@ -16,14 +16,14 @@ import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Real, UInt8
 
-from pixelrnn_jax import ops
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models.checks import check_image_shape
 from pixelrnn_jax.models.decoding import Choose, Decoder
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
 from pixelrnn_jax.models.head import Head
@@ -41,8 +41,8 @@ LAYERS = {
     "diagonal_bilstm": DiagonalBiLSTMLayer,
 }
 
-# Images as a caller gives them. Their shape is checked with an `InputError`.
-Images = Real[Array | np.ndarray, "..."]
+# Images as a caller gives them. `arguments.model_input` checks their shape and dtype.
+Images = Array | np.ndarray | Sequence
 
 
 class PixelRNN(nn.Module):
@@ -70,6 +70,10 @@ class PixelRNN(nn.Module):
     # The order matters: Flax draws a key for each parameter in turn.
     self.params = {
         name: self.param(name, part.init, dtype) for name, part in self.parts.items()}
+
+  def make_parameters(self) -> None:
+    """Make all parameters and compute nothing, so `init` can tell their shapes."""
+    jax.tree.leaves(self.params)  # reading one of them makes Flax call `setup`
 
   @functools.cached_property
   def parts(self) -> dict[str, Part]:
@@ -120,8 +124,9 @@ class PixelRNN(nn.Module):
     """Return the logits of every value given all values before it.
 
     Args:
-      images: [B, H, W, C], raw values 0 to levels - 1, of any dtype. Real values are
-        taken as they are, so gradients with respect to the images exist.
+      images: [B, H, W, C], raw values 0 to levels - 1, of an integer or real dtype.
+        Real values are taken as they are, so gradients with respect to them exist.
+        There is no likelihood of such images: `log_prob` refuses them.
       small: the smaller images [B, H / f, W / f, C], for a conditional network.
 
     Returns:
@@ -130,10 +135,13 @@ class PixelRNN(nn.Module):
       sigmoid(l).
 
     Raises:
-      InputError: the images are not of the model's shape.
+      InputError: the images are not of the model's shape, not numbers, or have values
+        out of range. Inside `jax.jit` and the like values cannot be looked at.
+        Forward-mode differentiation without `implementation="autodiff"`.
     """
-    x = self.head(self.head_params, self.trunk(images, small))
-    return jnp.transpose(x, (2, 0, 1, 3, 4))
+    with arguments.forward_mode_explained():
+      x = self.head(self.head_params, self.trunk(images, small))
+      return jnp.transpose(x, (2, 0, 1, 3, 4))
 
   def batch_nats(self, images: Images, small: Images | None = None) -> Float[Array, ""]:
     """Return -sum log p(x) over a batch of images; all logits never exist at once.
@@ -146,17 +154,18 @@ class PixelRNN(nn.Module):
       A scalar in nats, float32 (float64 for that dtype).
 
     Raises:
-      InputError: the images are not of the model's shape.
+      InputError: see `__call__`.
     """
-    x = self.trunk(images, small)
-    values = jnp.transpose(images, (1, 2, 0, 3))
-    return self.head.chunked_nats(self.head_params, x, values)
+    with arguments.forward_mode_explained():
+      x = self.trunk(images, small)
+      values = jnp.transpose(jnp.asarray(images), (1, 2, 0, 3))
+      return self.head.chunked_nats(self.head_params, x, values)
 
   def trunk(
       self, images: Images, small: Images | None = None
   ) -> Float[Array, "H W B F"]:
     """Return the input of the head: [B, H, W, C] to [H, W, B, 2h]."""
-    check_image_shape(images.shape, self.config.image_shape)
+    images = arguments.model_input(self.config, images)
     condition = self.condition(small, len(images))
     x = self.first.scale(jnp.transpose(images, (1, 2, 0, 3)))
     return self.stack(
@@ -181,14 +190,14 @@ class PixelRNN(nn.Module):
       return None
     height, width, channels = self.config.image_shape
     shape = (batch, height // self.factor, width // self.factor, channels)
-    if small is None or small.shape != shape:
-      given = "None" if small is None else f"Images of shape {small.shape}"
+    if small is None or np.shape(small) != shape:
+      given = "None" if small is None else f"Images of shape {np.shape(small)}"
       raise InputError(
           f"{given} as the smaller scale: this network needs [B, H / {self.factor},"
           f" W / {self.factor}, C] = {list(shape)}."
       )
-    small = self.first.scale(jnp.transpose(small, (1, 2, 0, 3)))
-    return self.upsampler(self.params["upsampler"], small)
+    x = self.first.scale(jnp.transpose(jnp.asarray(small), (1, 2, 0, 3)))
+    return self.upsampler(self.params["upsampler"], x)
 
   def by_value(
       self,
@@ -227,7 +236,7 @@ class PixelRNN(nn.Module):
 
   def all_scales(
       self, images: Images, smaller: Sequence[Images] | None = None
-  ) -> tuple[Images, ...]:
+  ) -> tuple[Real[Array, "B H W C"], ...]:
     """Return the images of all scales, here of the only one.
 
     Args:
@@ -239,8 +248,7 @@ class PixelRNN(nn.Module):
     """
     if smaller is not None:
       raise InputError("This model has a single scale: it takes no smaller images.")
-    check_image_shape(images.shape, self.config.image_shape)
-    return (images,)
+    return (arguments.model_input(self.config, images),)
 
   def logits_by_scale(
       self, images: Images, smaller: Sequence[Images] | None = None
@@ -256,7 +264,7 @@ class PixelRNN(nn.Module):
       self,
       choose: Callable[..., tuple],
       batch: int,
-      given: Sequence[Images] = (),
+      given: Sequence[Array] = (),
       state: PyTree = (),
   ) -> tuple[tuple[tuple[UInt8[Array, "B H W C"], PyTree], ...], PyTree]:
     """Run `by_value` for all scales, here for the only one.

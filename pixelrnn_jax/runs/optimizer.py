@@ -42,7 +42,8 @@ def make_schedule(
 
       rate(t) = learning_rate * t / warmup_steps                   t < warmup_steps
       rate(t) = learning_rate                                      decay_steps = 0
-      rate(t) = learning_rate * (1 + cos(pi u)) / 2                otherwise,
+      rate(t) = learning_rate * (1 + cos(pi u)) / 2                a cosine decay
+      rate(t) = learning_rate * (1 - u)                            a linear one
       u = (t - warmup_steps) / (decay_steps - warmup_steps), at most 1
 
   Args:
@@ -56,10 +57,13 @@ def make_schedule(
   rate = config.learning_rate if learning_rate is None else learning_rate
   warmup = config.warmup_steps
   end = steps if config.decay_steps == TO_THE_END else config.decay_steps
-  if end:
-    schedule = optax.cosine_decay_schedule(rate, max(end - warmup, 1))
-  else:
+  length = max(end - warmup, 1)
+  if not end:
     schedule = optax.constant_schedule(rate)
+  elif config.decay_shape == "linear":
+    schedule = optax.linear_schedule(rate, 0.0, length)
+  else:
+    schedule = optax.cosine_decay_schedule(rate, length)
   if warmup:
     rise = optax.linear_schedule(0.0, rate, warmup)
     schedule = optax.join_schedules([rise, schedule], [warmup])

@@ -1,7 +1,7 @@
 """Ablations: one table and one picture of several runs that differ in a few fields.
 
 The paper's own are its depth table and its table of residual and skip connections,
-Row LSTMs on CIFAR-10 (section 5.3, Tables 2 and 3).
+Row LSTMs on CIFAR-10 (section 5.4, Tables 2 and 3).
 """
 
 import ast

@@ -37,6 +37,7 @@ from jax import lax
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import Config, ModelConfig, TrainConfig
+from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.runs.optimizer import make_optimizer
@@ -158,6 +159,16 @@ def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> flo
   return peak
 
 
+def check_one_scale(config: ModelConfig) -> None:
+  """Raises InputError for a multi-scale model: the figures are of one network."""
+  if config.multi_scale:
+    raise InputError(
+        f"model.multi_scale={tuple(config.multi_scale)}: the figures are of one"
+        " network. Measure the scales of a multi-scale model by themselves, with"
+        " --config.model.multi_scale='()' and --config.model.image_shape."
+    )
+
+
 def scan_measurements(
     config: ModelConfig, batch: int, implementations: list[str], repeats: int
 ) -> list[Measurement]:
@@ -169,8 +180,10 @@ def scan_measurements(
   map, as the paper has it, `fused` with as many as the layer takes.
 
   Raises:
-    InputError: the batch cannot be split evenly over the devices.
+    InputError: a multi-scale model, or the batch cannot be split evenly over the
+      devices.
   """
+  check_one_scale(config)
   if config.kind == "pixel_cnn":
     return []
   height, width, _ = config.image_shape
@@ -242,7 +255,12 @@ def _diagonal(options: dict, inputs: jax.Array, *params: jax.Array) -> jax.Array
 
 
 def model_operations(model: PixelRNN) -> float:
-  """Operations of one image through the whole network, forward."""
+  """Operations of one image through the whole network, forward.
+
+  Raises:
+    InputError: a multi-scale model.
+  """
+  check_one_scale(model.config)
   config, layer = model.config, model.layer
   height, width, _ = config.image_shape
   weights = sum(m.sum() for m in (model.first.mask, *model.head.masks.values()))
@@ -255,7 +273,11 @@ def model_operations(model: PixelRNN) -> float:
 
 
 def step_measurements(config: Config, repeats: int) -> list[Measurement]:
-  """The whole network forward, and the training step over all devices."""
+  """The whole network forward, and the training step over all devices.
+
+  Errors: see `scan_measurements`.
+  """
+  check_one_scale(config.model)
   model, batch = build_model(config.model), config.train.batch_size
   parallel.check_batch_size(config.train)
   optimizer = make_optimizer(config.optimizer, config.train.steps)

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from pixelrnn_jax import data, files
+from pixelrnn_jax import data, files, progress
 from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
@@ -20,7 +19,6 @@ from pixelrnn_jax.inference.likelihood import (
   scale_name,
 )
 from pixelrnn_jax.runs import layout, pretrained
-from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.training import parallel
 
@@ -119,9 +117,8 @@ def evaluate(
       source, config.train.eval_batch_size, jax.process_index(),
       jax.process_count())
   total = math.ceil(len(source) / config.train.eval_batch_size)
-  for images, mask in tqdm(
-      batches, label, total, leave=False, mininterval=progress_interval(),
-      disable=jax.process_index() > 0):
+  for images, mask in progress.bar(
+      label, total, "batches", batches, disable=jax.process_index() > 0):
     images, mask = parallel.pad(images), parallel.pad(mask)
     results.append(
         eval_step(params, parallel.shard(images), parallel.shard(mask)))
@@ -243,10 +240,10 @@ def report(
     if workdir is not None:
       files.write_text(
           os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
-    print(files.printable(
+    progress.say(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"
-    ))
+    )
   return record
 
 
@@ -260,7 +257,7 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
   text = files.read_text(os.path.join(workdir, layout.EVALUATION))
   try:
     record = json.loads(text or "{}")
-  except json.JSONDecodeError:
+  except (ValueError, RecursionError):
     return None
   wanted = {"split": "test", "checkpoint": "last", "step": step}
   good = isinstance(record, dict) and wanted.items() <= record.items()

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
-from pixelrnn_jax import data, files
+from pixelrnn_jax import data, files, progress
 from pixelrnn_jax.configs.schema import Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
@@ -36,7 +35,6 @@ from pixelrnn_jax.runs.optimizer import (
   make_optimizer,
   make_schedule,
 )
-from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import read_config
 from pixelrnn_jax.runs.state import (
   init_state,
@@ -189,7 +187,7 @@ class _Run:
   def say(self, message: str) -> None:
     """Prints on process 0, above a progress bar."""
     if jax.process_index() == 0:
-      tqdm.write(files.printable(message))
+      progress.say(message)
 
   def describe(self, source) -> str:
     """What a figure is of: the data, and the bound if it is one."""
@@ -303,10 +301,9 @@ class _Run:
       name = scale_name(config.model, config.train.scale)
       self.say(f"Training the {name} scale alone (train.scale); figures of a"
                " validation are of all scales.")
-    bar = tqdm(
-        total=config.train.steps, initial=self.step, unit="step",
-        mininterval=progress_interval(), disable=jax.process_index() > 0,
-    )
+    bar = progress.bar(
+        "training", config.train.steps, "steps", initial=self.step, leave=True,
+        disable=jax.process_index() > 0)
     with (
         Checkpoints(self.workdir, write=True) as self.checkpoints,
         MetricsWriter(self.workdir, self.step, self.on_metrics) as self.metrics,

@@ -90,7 +90,7 @@ def nll_figure(
 def receptive_field_figure(
     fields: Sequence[np.ndarray], names: Sequence[str], pixel: tuple[int, int]
 ) -> Figure:
-  """Draws which pixels the logits of a pixel see, as the paper's Figure 2.
+  """Draws which pixels the logits of a pixel see, as the paper's Figure 4.
 
   For each field a column: above, the pixels that are seen (blue), those before the
   pixel that are not (white) and those to come in raster order (grey), and the pixel
@@ -215,7 +215,7 @@ def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: s
         axes.plot(*np.transpose(points), color=f"C{number}",
                   label=f"{name}, {kind}", **style)
   _leave_the_start_out(axes, [
-      point for _, *parts in curves for points in parts for point in points])
+      points for _, *parts in curves for points in parts if points])
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.set_xlabel("steps")
   axes.set_ylabel(unit)
@@ -224,16 +224,22 @@ def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: s
   axes.legend(fontsize=8)
 
 
-def _leave_the_start_out(axes, points: Sequence[tuple[int, float]]) -> None:
-  """Ends the vertical axis below the first figures, where they would flatten the rest.
+def _leave_the_start_out(
+    axes, lines: Sequence[Sequence[tuple[int, float]]]
+) -> None:
+  """End the vertical axis below the first figures, where they would flatten the rest.
 
-  Those of the first tenth of the steps, if they are more than as high again.
+  Those of the first tenth of each line's own steps, if they are more than as high
+  again. So the rest of every line is inside, however long and high the others are.
   """
-  last = max(step for step, _ in points)
-  late = [figure for step, figure in points if step >= last / 10]
-  low = min(figure for _, figure in points)
+  late = []
+  for line in lines:
+    last = max(step for step, _ in line)
+    late += [figure for step, figure in line if step >= last / 10]
+  figures = [figure for line in lines for _, figure in line]
+  low = min(figures)
   span = max(late) - low
-  if span and max(figure for _, figure in points) > max(late) + span:
+  if span and max(figures) > max(late) + span:
     axes.set_ylim(low - 0.05 * span, max(late) + 0.05 * span)
 
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from pixelrnn_jax import data, files, ops
+from pixelrnn_jax import data, files, ops, progress
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.likelihood import bound_note, log_probs, scale_name
@@ -27,7 +26,6 @@ from pixelrnn_jax.inference.sampling import check_temperature, complete, sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.metrics import read_metrics
-from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import Run, load_images, load_run, read_config
 from pixelrnn_jax.visualization.grids import save_completions, save_grid, save_grown
 
@@ -65,7 +63,7 @@ def draw_samples(
   check_temperature(temperature)
   run = load_run(workdir, which)
   path = _output_path(run, workdir, output, "samples", seed, temperature)
-  with _progress("sampling", num) as bar:
+  with progress.bar("sampling", num, "images") as bar:
     images = sample(
         run.model, {"params": run.params}, jax.random.key(seed), num, temperature,
         batch_size, bar.update)
@@ -116,7 +114,7 @@ def draw_completions(
   images, _ = _images(run, split, moved, patterns, num, 8)
   known = np.zeros(images.shape[1:3], bool)
   known[:known_rows] = True
-  with _progress("completing", len(images) * completions) as bar:
+  with progress.bar("completing", len(images) * completions, "images") as bar:
     completed = complete(
         run.model, {"params": run.params}, jax.random.key(seed),
         images.repeat(completions, axis=0), known, temperature, batch_size,
@@ -171,7 +169,7 @@ def draw_grown(
   originals = None
   if patterns is None:
     originals, images = images, ops.pyramid(images, model.multi_scale)[0]
-  with _progress("growing", len(images) * grown) as bar:
+  with progress.bar("growing", len(images) * grown, "images") as bar:
     large = sample(
         run.model, {"params": run.params}, jax.random.key(seed),
         temperature=temperature, batch_size=batch_size, progress=bar.update,
@@ -230,7 +228,7 @@ def draw_conditionals(
     rows, columns = np.array(chosen).T
     return probabilities[rows, columns]
 
-  with _progress("conditionals", len(images)) as bar:
+  with progress.bar("conditionals", len(images), "images") as bar:
     drawn = []
     for image in images:
       drawn.append(np.asarray(conditionals(run.params, jnp.asarray(image))))
@@ -278,7 +276,7 @@ def draw_nll(
   drawn = []
   nats_of = jax.jit(lambda params, image: -jax.tree.leaves(
       log_probs(run.model, {"params": params}, image[None]))[-1][0])
-  with _progress("likelihoods", len(images)) as bar:
+  with progress.bar("likelihoods", len(images), "images") as bar:
     for image in images:
       drawn.append(np.float64(nats_of(run.params, jnp.asarray(image))))
       bar.update()
@@ -318,7 +316,7 @@ def draw_receptive_field(
     which: str = "last",
     output: str | None = None,
 ) -> str:
-  """Draws what the logits of a pixel see, from gradients, as the paper's Figure 2.
+  """Draws what the logits of a pixel see, from gradients, as the paper's Figure 4.
 
   Args:
     config: of a model that is drawn with random parameters, or
@@ -444,9 +442,10 @@ def curve_points(workdir: str, unit: str) -> dict:
   points = {}
   for line in read_metrics(workdir):
     for part in ("train", "validation"):
-      if (figure := line.get(f"{part}/{field}")) is not None:
-        points.setdefault(part, []).append((line["step"], figure))
-        points[f"{part} data"] = line["data"]
+      figure, of = line.get(f"{part}/{field}"), line.get("data", "")
+      if isinstance(figure, (int, float)) and isinstance(of, str):
+        points.setdefault(part, []).append((float(line["step"]), figure))
+        points[f"{part} data"] = of
   return points
 
 
@@ -468,13 +467,6 @@ def _check_at_least(least: int, **values: int) -> None:
   for name, value in values.items():
     if value < least:
       raise InputError(f"{name}={value}: must be at least {least}.")
-
-
-def _progress(label: str, total: int) -> tqdm:
-  """A progress bar over images."""
-  return tqdm(
-      desc=label, total=total, unit="image", leave=False,
-      mininterval=progress_interval())
 
 
 def _output_path(

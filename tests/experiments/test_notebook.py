@@ -1,13 +1,16 @@
 """experiments/pixelrnn_jax.ipynb, run from top to bottom at a small size."""
 
 import base64
+import configparser
 import io
 import json
 import math
 import os
 import re
+import types
 import warnings
 
+import jax
 import nbformat
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from PIL import Image
 import pixelrnn_jax as prnn
 from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
+from pixelrnn_jax.runs.optimizer import make_schedule
 from pixelrnn_jax.visualization import run_pictures
 
 PATH = EXPERIMENTS / "pixelrnn_jax.ipynb"
@@ -154,3 +158,31 @@ def check_pictures(cells, workdir):
   seen = np.all(shown["fields"][0][..., :3] == (0x7F, 0xA8, 0xD9), axis=-1)
   counts = [part.sum() for part in np.array_split(seen[:, :, None], 3, axis=1)]
   assert 0 < counts[0] < counts[1] < counts[2]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 50, 51, 1_800])
+@pytest.mark.parametrize("name", ["quickstart", "row_lstm_mnist", "row_lstm_cifar10"])
+def test_any_number_of_steps_makes_a_config(steps, name, monkeypatch):
+  """The fields that the user did not set go with any STEPS."""
+  source, = (cell.source for cell in code_of(read()) if cell.id == "train")
+  trained = []
+  namespace = {
+      "CONFIG": name, "STEPS": steps, "WORKDIR": "runs/none", "prnn": prnn, "jax": jax,
+      "LiveCurve": lambda workdir: None,
+      "parallel": types.SimpleNamespace(use_cores=lambda config: None),
+      "train": lambda config, workdir, on_metrics: trained.append(config)}
+  exec(source, namespace)
+  config, = trained
+  config.validate()
+  assert config.train.steps == steps
+  schedule = make_schedule(config.optimizer, steps)
+  assert np.isfinite([schedule(step) for step in (0, steps - 1, steps)]).all()
+  if config.optimizer.decay_steps and steps > config.optimizer.warmup_steps:
+    assert schedule(steps) == 0
+
+
+def test_the_extra_brings_jupyter():
+  parser = configparser.ConfigParser()
+  parser.read(PATH.parent.parent / "setup.cfg")
+  extra = parser["options.extras_require"]["notebook"]
+  assert re.search(r"^(jupyterlab|notebook)>=", extra, re.MULTILINE)

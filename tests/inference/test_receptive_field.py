@@ -1,8 +1,7 @@
 """The receptive field: the set that reasoning gives, the strength that its equation
 gives."""
 
-import types
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,16 +29,31 @@ def test_is_what_the_model_sees(kind, channels):
     np.testing.assert_array_equal(field > 0, seen[row, column].any(axis=0))
 
 
+class Linear(nn.Module):
+  """Logits that are linear in the image."""
+
+  config: ModelConfig
+
+  def setup(self):
+    self.weights = self.param(
+        "weights", nn.initializers.zeros, (2, 3, 2, 2, 2, 3, 2))
+
+  def make_parameters(self):
+    return self.weights
+
+  def __call__(self, x):
+    return jnp.einsum("rckljst,bjst->brckl", self.weights, x)
+
+
 def test_strength_and_no_cancelling():
   """Of a linear model, the equation's limit; logits that cancel are seen."""
   rng = np.random.default_rng(0)
   weights = rng.normal(size=(2, 3, 2, 2, 2, 3, 2))  # of pixel, channel, level, input
   weights[1, 1, :, 1] = -weights[1, 1, :, 0]  # their sum sees nothing
   weights[1, 1, ..., 0, 0, 0] = 0
-  model = types.SimpleNamespace(
-      config=ModelConfig("pixel_cnn", (2, 3, 2), levels=2),
-      apply=lambda variables, x: jnp.einsum("rckljst,bjst->brckl", variables, x))
-  field = receptive_field(model, weights, (1, 1), jax.random.key(0), num=20_000)
+  model = Linear(ModelConfig("pixel_cnn", (2, 3, 2), levels=2))
+  variables = {"params": {"weights": weights}}
+  field = receptive_field(model, variables, (1, 1), jax.random.key(0), num=20_000)
   expected = np.sqrt(2 / np.pi) * np.sqrt((weights[1, 1] ** 2).sum(axis=(0, 1)))
   np.testing.assert_allclose(field, expected, rtol=0.03)
   assert (np.asarray(field) == 0).sum() == 1

@@ -212,6 +212,7 @@ def test_the_matrices_of_a_network(kind):
     ({"name": "rmsprop", "adam_learning_rate": 0.0, "weight_decay": 0.1},
      "optimizer.weight_decay=0.1 belongs to"),
     ({"name": "sgd"}, "must be one of rmsprop, muon"),
+    ({"decay_shape": "step"}, "must be one of cosine, linear"),
     ({"beta": 1.0}, r"optimizer.beta=1.0: must be in \[0, 1\)"),
     ({"adam_b2": -0.1}, r"optimizer.adam_b2=-0.1: must be in \[0, 1\)"),
     ({"weight_decay": float("inf")}, "optimizer.weight_decay=inf: must be 0 or more"),
@@ -230,6 +231,15 @@ def test_a_decay_that_ends_with_the_training():
   schedule = make_schedule(config, steps=12)
   assert [float(schedule(t)) for t in (4, 8, 12)] == pytest.approx([2, 1, 0], abs=1e-6)
   make_schedule(config, steps=2)  # shorter than its warm-up: rises, and no more
+
+
+def test_a_linear_decay():
+  schedule = make_schedule(
+      OptimizerConfig(
+          learning_rate=2.0, warmup_steps=4, decay_steps=8, decay_shape="linear"),
+      steps=5)
+  got = [float(schedule(t)) for t in (0, 2, 4, 5, 6, 8, 99)]
+  np.testing.assert_allclose(got, [0, 1, 2, 1.5, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("decay_steps, scale, message", [

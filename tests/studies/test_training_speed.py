@@ -5,6 +5,7 @@ import pytest
 
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
+from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.studies import training_speed
 
@@ -54,3 +55,13 @@ def test_a_measurement_is_of_the_function_that_was_run():
   assert step.work.operations == pytest.approx(3 * forward.work.operations)
   assert step.work.tanh == step.work.bytes == 0
   assert np.isfinite(training_speed.product_peak("float32", 1, sizes=(64,)))
+
+
+def test_models_of_several_scales_are_refused_in_one_line():
+  config = load_config("multi_scale_mnist:smoke")
+  for call in (
+      lambda: training_speed.scan_measurements(config.model, 2, ["fused"], 1),
+      lambda: training_speed.step_measurements(config, 1),
+      lambda: training_speed.model_operations(build_model(config.model))):
+    with pytest.raises(InputError, match=r"multi_scale=\(4,\): the figures are of one"):
+      call()

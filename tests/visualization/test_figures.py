@@ -156,3 +156,17 @@ def test_the_start_of_a_curve_does_not_flatten_the_rest(first, cut):
   assert (high < first) == cut
   drawn = figure.axes[0].lines[0].get_xydata()
   np.testing.assert_allclose(drawn, train)
+
+
+@pytest.mark.parametrize("steps", [10, 100, 10_000])
+@pytest.mark.parametrize("worse", [3.0, 250.0, 1e5])
+def test_no_run_is_outside_the_axis(steps, worse):
+  """Of runs of other lengths and levels, the late part of each line is shown."""
+  good = [(step, 100 + 400 / step) for step in range(1, 101)]
+  other = [(step * steps // 10, worse + 50 / step) for step in range(1, 11)]
+  figure = figures.curves_figure(
+      [("good", good, good[-1:]), ("other", other, other[:1])], "nats", "title")
+  low, high = figure.axes[0].get_ylim()
+  for line in figure.axes[0].lines:
+    late = [y for x, y in line.get_xydata() if x >= line.get_xdata().max() / 10]
+    assert low < min(late) and max(late) < high, line.get_label()

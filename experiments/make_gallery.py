@@ -1,0 +1,39 @@
+"""Draw all pictures of README again, from the models in the package.
+
+    python experiments/make_gallery.py
+
+It writes PNG files to docs/gallery, or to --output. Run it when the code that draws or
+a model in the package has changed.
+"""
+
+import os
+
+from absl import flags
+
+import command_line
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import KINDS
+from pixelrnn_jax.visualization import run_pictures
+
+_OUTPUT = flags.DEFINE_string(
+    "output", os.path.join(os.path.dirname(__file__), "..", "docs", "gallery"),
+    "The folder to write to.")
+
+
+def main() -> None:
+  folder = os.path.normpath(_OUTPUT.value)
+  os.makedirs(folder, exist_ok=True)
+
+  def path(name: str) -> str:
+    return os.path.join(folder, f"{name}.png")
+
+  print(run_pictures.draw_samples("mnist", 64, output=path("samples")))
+  print(run_pictures.draw_completions("mnist", 8, output=path("completions")))
+  print(run_pictures.draw_nll("mnist", 6, output=path("nll")))
+  for kind in KINDS:
+    print(run_pictures.draw_receptive_field(
+        load_config(f"{kind}_mnist"), output=path(f"receptive_field_{kind}")))
+
+
+if __name__ == "__main__":
+  command_line.run(main)

@@ -1,0 +1,300 @@
+"""Checks of what a caller hands to the package's functions, in one place.
+
+Whole and real numbers may be Python's, NumPy's or JAX's. Images are looked at where
+they are known; inside `jax.jit` and the like only their shape and dtype are.
+"""
+
+import contextlib
+import functools
+import math
+import numbers
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pixelrnn_jax.configs.schema import Config, ModelConfig
+from pixelrnn_jax.errors import InputError
+
+
+def is_traced(*trees) -> bool:
+  """Whether an array in the trees is a tracer, of `jax.jit` or `jax.vmap`, say."""
+  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees))
+
+
+def whole(name: str, value, least: int | None = 1) -> int:
+  """A whole number as an int.
+
+  Args:
+    name: of the argument, for the message.
+    value: an integer of Python, NumPy or JAX, also an array of shape ().
+    least: the least value that is allowed; None for any.
+
+  Raises:
+    InputError: another type, such as a float or a bool, a value below `least`, or a
+      tracer.
+  """
+  _check_known(name, value)
+  allowed = "a whole number" if least is None else f"a whole number, {least} or more"
+  boolean = isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
+  try:
+    number = None if boolean or np.ndim(value) else operator.index(value)
+  except (TypeError, ValueError):  # no integer; lists within lists of other lengths
+    number = None
+  if number is None or (least is not None and number < least):
+    raise InputError(f"{name}={value!r}: must be {allowed}.")
+  return number
+
+
+def real(name: str, value, least: float, needed: str) -> float:
+  """A finite real number as a float.
+
+  Args:
+    name: of the argument, for the message.
+    value: a number of Python, NumPy or JAX, also an array of shape ().
+    least: the least value that is allowed.
+    needed: what the message says of the value.
+
+  Raises:
+    InputError: another type, a value below `least`, infinity, NaN or a tracer.
+  """
+  _check_known(name, value)
+  dtype = getattr(value, "dtype", None)
+  if dtype is None:
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  else:
+    good = np.ndim(value) == 0 and (
+        jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
+  # `not <=` refuses NaN, too. A whole number beyond floats is no float.
+  if not good or not least <= value < math.inf or value > np.finfo(float).max:
+    raise InputError(f"{name}={value!r}: {needed}")
+  return float(value)
+
+
+def _check_known(name: str, value) -> None:
+  if is_traced(value):
+    raise InputError(
+        f"{name} is traced by jax.jit, jax.vmap or jax.grad, but its value must be"
+        " known when the function is called. Give it from outside as a number; jax.jit"
+        " has static_argnames for that."
+    )
+
+
+def random_key(key) -> jax.Array:
+  """A key of `jax.random.key`, also from one of the older `PRNGKey`.
+
+  Raises:
+    InputError: it is no single key.
+  """
+  try:
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+      typed = key
+    else:
+      typed = jax.random.wrap_key_data(key)
+  except (TypeError, ValueError, AttributeError):
+    typed = None
+  if typed is None or typed.shape != ():
+    raise InputError(
+        f"key={key!r}: give one key of jax.random, such as jax.random.key(0)."
+    )
+  return typed
+
+
+def check_on_host(name: str, *trees) -> None:
+  """Raises InputError if the function is called while JAX traces.
+
+  Args:
+    name: of the function.
+    trees: its arguments.
+  """
+  # Inside `jax.jit` a new array is traced, too, where no argument is.
+  if is_traced(trees, jnp.zeros(())):
+    raise InputError(
+        f"{name} runs on the host: it compiles its own program, draws batch after"
+        " batch and returns NumPy arrays, so it cannot be called inside jax.jit,"
+        " jax.vmap or jax.grad. Call it outside of them; one call draws as many images"
+        " as are asked for."
+    )
+
+
+def unbound(model) -> nn.Module:
+  """The model by itself, also of one that is bound to variables or part of another.
+
+  Raises:
+    InputError: it is no model.
+  """
+  if isinstance(model, nn.Module) and isinstance(
+      getattr(model, "config", None), ModelConfig):
+    return model.clone(parent=None)
+  hint = ""
+  if isinstance(model, Config):
+    hint = " This is a configuration: build_model(config.model) makes its model."
+  elif isinstance(model, ModelConfig):
+    hint = " This is a configuration: build_model(config) makes its model."
+  raise InputError(
+      f"model is of the type {type(model).__name__}: give the model that build_model or"
+      f" restore returned.{hint}"
+  )
+
+
+def check_variables(model: nn.Module, variables) -> None:
+  """Raises InputError unless the variables are of this model.
+
+  Args:
+    model: from `unbound`.
+    variables: {"params": ...}, of arrays, tracers or `jax.ShapeDtypeStruct`.
+  """
+  wanted = _parameter_shapes(model)
+  usage = (
+      " Give what model.init or restore returned: the dictionary {'params': ...}.")
+  if not isinstance(variables, Mapping):
+    raise InputError(
+        f"variables are of the type {type(variables).__name__}, no dictionary.{usage}"
+    )
+  if "params" not in variables:
+    hint = usage
+    if set(variables) & set(wanted):
+      hint = " These are its contents: give variables, not variables['params']."
+    raise InputError(
+        f"variables have no entry 'params' but {_listed(variables)}.{hint}")
+  params = variables["params"]
+  if isinstance(params, flax.core.FrozenDict):
+    params = flax.core.unfreeze(params)
+  wanted, found = _flat_shapes(wanted), _flat_shapes(params)
+  if wanted == found:
+    return
+  reason = f"they hold {next(iter(found.keys() - wanted.keys()), '')}, which it has not"
+  for name, shape in wanted.items():
+    if name not in found:
+      reason = f"they lack {name}"
+      break
+    if found[name] != shape:
+      reason = f"{name} is of shape {found[name]}, and must be {shape}"
+      break
+  raise InputError(f"variables do not fit the model: {reason}.{usage}")
+
+
+@functools.lru_cache(maxsize=64)
+def _parameter_shapes(model: nn.Module) -> dict:
+  """The model's parameters, without values."""
+  init = functools.partial(model.init, method="make_parameters")
+  return jax.eval_shape(init, jax.random.key(0))["params"]
+
+
+def _flat_shapes(params) -> dict[str, tuple[int, ...]]:
+  """The shapes of all parameters, by name, as in "layers/up/kernel"."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: x is None)
+  return {
+      jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(x)
+      for path, x in flat}
+
+
+def _listed(names: Mapping) -> str:
+  return ", ".join(map(repr, names)) or "nothing"
+
+
+def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array:
+  """Images as an array; raises InputError unless they are raw values of the model.
+
+  Args:
+    config: of the model.
+    images: integers [B, H, W, C] from 0 to levels - 1, also traced.
+    name: what the message calls them.
+  """
+  if not isinstance(images, jax.Array):
+    images = _array(images, name)
+  if not jnp.issubdtype(images.dtype, jnp.integer):
+    raise InputError(
+        f"{name} of dtype {images.dtype}: raw integer values are needed, 0 to"
+        f" {config.levels - 1} (uint8)."
+    )
+  # Before JAX takes them: that would cut 64 bits to 32.
+  check_range(images, config.levels, name)
+  return jnp.asarray(images)
+
+
+def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
+  """What a network takes as images: raw values, integer or real.
+
+  Real ones are for gradients with respect to them; a likelihood needs integers.
+
+  Raises:
+    InputError: another shape or dtype, or, where they are known, values that are not
+      from 0 to levels - 1.
+  """
+  if not isinstance(images, jax.Array):
+    images = _array(images, name)
+  check_shape(images, config.image_shape, name)
+  real = jnp.issubdtype(images.dtype, jnp.floating)
+  if not real and not jnp.issubdtype(images.dtype, jnp.integer):
+    raise InputError(
+        f"{name} of dtype {images.dtype}: a network takes raw values, integer or real,"
+        f" 0 to {config.levels - 1}."
+    )
+  check_range(images, config.levels, name)
+  if real and config.levels > 2 and not is_traced(images):
+    values = np.asarray(images)
+    if values.max() <= 1 and (values % 1).any():
+      warnings.warn(
+          f"{name} with real values from {values.min():g} to {values.max():g}: this"
+          f" model takes raw values, 0 to {config.levels - 1}, and scales them itself."
+          " If these are scaled, give the integers that they were made of.",
+          stacklevel=2)
+  return jnp.asarray(images)
+
+
+def _array(images, name: str) -> np.ndarray:
+  """Lists and the like as an array of numbers."""
+  try:
+    return np.asarray(images)
+  except ValueError as error:  # lists of several lengths
+    raise InputError(f"{name} are no array: {error}.") from error
+
+
+def check_shape(
+    images, image_shape: tuple[int, int, int], name: str = "Images"
+) -> None:
+  """Raises InputError unless images are [B, H, W, C] of that shape."""
+  if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or len(images) < 1:
+    raise InputError(
+        f"{name} of shape {images.shape}: this model takes [B, H, W, C] ="
+        f" [B, {', '.join(map(str, image_shape))}], with B at least 1."
+    )
+
+
+def check_range(images, levels: int, name: str = "Images") -> None:
+  """Raises InputError for values outside 0 .. levels - 1; traced ones pass."""
+  if is_traced(images):
+    return
+  images = np.asarray(images)
+  if images.size and not (images.min() >= 0 and images.max() <= levels - 1):
+    raise InputError(
+        f"{name} with values from {images.min()} to {images.max()}: this model"
+        f" takes 0 to {levels - 1}. Binarise or rescale the images first."
+    )
+
+
+@contextlib.contextmanager
+def forward_mode_explained() -> Iterator[None]:
+  """Raises InputError where JAX refuses forward-mode differentiation.
+
+  The fused scan and `total_nats` have gradients of their own, for reverse mode. JAX
+  refuses when it runs the program, so under an outer `jax.jit` this sees nothing of it.
+  """
+  try:
+    yield
+  except TypeError as error:
+    if "custom_vjp" not in str(error):
+      raise
+    raise InputError(
+        "Forward-mode differentiation (jax.jvp, jax.jacfwd, jax.linearize) needs a"
+        " model with implementation='autodiff'"
+        " (--config.model.implementation=autodiff), and log_prob in place of"
+        " total_nats. Reverse mode (jax.grad, jax.vjp) works with any, and so does"
+        " jax.jvp of a gradient."
+    ) from error

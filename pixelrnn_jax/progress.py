@@ -1,0 +1,131 @@
+"""Progress bars: on a terminal, in a notebook, or as plain lines in a log."""
+
+import os
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from pixelrnn_jax import files
+
+# Seconds between two updates of a bar, and between two lines in a log. What takes
+# less than that has no line.
+BAR_INTERVAL, LINE_INTERVAL = 0.5, 30.0
+_LINE = (
+    "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f}%), {elapsed} elapsed,"
+    " {remaining} left{postfix}")
+
+
+def bar(
+    label: str, total: int, unit: str, iterable: Iterable | None = None,
+    initial: int = 0, leave: bool = False, disable: bool = False,
+    unit_scale: bool = False,
+) -> tqdm:
+  """Return a progress bar that suits the place that stderr goes to.
+
+  A terminal gets tqdm's bar, a notebook the same in a place of its own below the cell.
+  A file or pipe gets a line of text every `LINE_INTERVAL` seconds, with no control
+  characters.
+
+  Args:
+    label: what is done.
+    total: how many units there are.
+    unit: in the plural.
+    iterable: whose items are counted, one unit each; otherwise call `update`.
+    initial: units that were done before.
+    leave: keep the bar when it is closed.
+    disable: show nothing.
+    unit_scale: write large numbers as 1.2k.
+  """
+  if sys.stderr is None:  # closed by whoever started the program
+    disable = True
+  if disable:
+    place = {}
+  elif in_notebook():
+    place = dict(file=_Display(), mininterval=BAR_INTERVAL)
+  elif on_terminal():
+    place = dict(mininterval=BAR_INTERVAL)
+  else:
+    place = dict(file=_Lines(), mininterval=LINE_INTERVAL, delay=LINE_INTERVAL,
+                 bar_format=_LINE)
+  return tqdm(
+      iterable, label, total, leave, unit=unit, initial=initial, disable=disable,
+      unit_scale=unit_scale, **place)
+
+
+def say(message: str) -> None:
+  """Print a line to stdout, above a bar on the same terminal, at once."""
+  tqdm.write(files.printable(message))
+  sys.stdout.flush()
+
+
+def on_terminal() -> bool:
+  """Return whether stderr is a terminal that can move its cursor."""
+  terminal = sys.stderr is not None and sys.stderr.isatty()
+  return terminal and os.environ.get("TERM") != "dumb"
+
+
+def in_notebook() -> bool:
+  """Return whether this is the kernel of a notebook."""
+  ipython = sys.modules.get("IPython")
+  return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+class _Text:
+  """What tqdm writes a bar to, as a file: its text without control characters."""
+
+  def write(self, text: str) -> None:
+    # tqdm draws or clears a bar with "\r"; all else moves the cursor.
+    if "\r" in text:
+      self.show(text.replace("\x1b[A", "").strip())
+
+  def flush(self) -> None:
+    """Do nothing: every write is shown at once."""
+
+  def show(self, text: str) -> None:
+    """Show the whole bar; "" clears it."""
+    raise NotImplementedError
+
+
+class _Lines(_Text):
+  """Writes each new text as a line to stderr."""
+
+  def __init__(self):
+    self._last = ""
+
+  def show(self, text: str) -> None:
+    if text and text != self._last:
+      self._last = text
+      sys.stderr.write(f"{text}\n")
+      sys.stderr.flush()
+
+
+class _Display(_Text):
+  """Shows the text in one place below the cell of a notebook.
+
+  stdout and stderr are different outputs there, so a bar on stderr leaves pieces
+  between the lines of stdout. A place whose bar was cleared is used again by the
+  cell's next bar, so that no empty ones pile up.
+  """
+
+  _free: dict[int, list] = {}  # places without a bar, by the number of the cell's run
+
+  def __init__(self):
+    from IPython import display, get_ipython
+
+    cell = get_ipython().execution_count
+    self._places = self._free.setdefault(cell, [])
+    for other in set(self._free) - {cell}:
+      del self._free[other]
+    self._display = display.display
+    self._place = self._places.pop() if self._places else None
+
+  def show(self, text: str) -> None:
+    content = {"text/plain": text}
+    if self._place is not None:
+      self._place.update(content, raw=True)
+    elif text:
+      self._place = self._display(content, raw=True, display_id=True)
+    if not text and self._place is not None:
+      self._places.append(self._place)
+      self._place = None

@@ -1,0 +1,51 @@
+"""README and docs/: the code runs as pasted, and what they name is there."""
+
+import re
+
+import pytest
+
+import help_text
+from helpers.programs import ROOT
+
+PAGES = [
+    ROOT / "README.md", ROOT / "WORKSPACE.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_python_block_runs_as_pasted(capsys):
+  block, = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+  names = {}
+  exec(compile(block, "README.md", "exec"), names)
+  assert names["completed"].shape == (4, 28, 28, 1)
+  assert (names["completed"][:, :14] == names["images"][:, :14]).all()
+  assert names["logits"].shape == (4, 28, 28, 1, 2)
+  assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page):
+  links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+  missing = [
+      link for link in links
+      if "://" not in link and not (page.parent / link).exists()]
+  assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_programs_and_configs_that_are_named_exist(page):
+  from pixelrnn_jax.configs import CONFIGS
+
+  text = page.read_text()
+  for program in set(re.findall(r"python (experiments/\w+\.py)", text)):
+    assert (ROOT / program).exists(), program
+  for name in set(re.findall(r"--config=([a-z]\w+)", text)):
+    assert name in CONFIGS, name
+
+
+def test_the_page_of_fields_is_that_of_the_code():
+  """`python experiments/make_configuration_docs.py` writes it anew."""
+  page = (ROOT / "docs" / "configuration.md").read_text()
+  assert page == help_text.configuration_page()
+
+
+def test_the_front_page_is_short():
+  assert len((ROOT / "README.md").read_text().split()) <= 1_600
