@@ -87,13 +87,17 @@ def compress(
 
   Raises:
     InputError: images of another shape, dtype or range, names that are no names or
-      not one for each image, a batch size below 1, a call under a transformation
-      of JAX, or (Diverged) logits that are not finite.
+      not one for each image, a batch size that is no whole number or below 1,
+      variables of another model, a call inside `jax.jit`, `jax.vmap` or `jax.grad`,
+      or (Diverged) logits that are not finite.
   """
-  model = model.clone(parent=None)
-  _check_concrete(variables, images)
+  arguments.check_on_host("compress", variables, images)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
   config = model.config
-  images = _check_images(images, config)
+  images = np.asarray(arguments.image_values(config, images))
+  arguments.check_shape(images, config.image_shape)
+  images = np.ascontiguousarray(images, np.uint8)
   names = tuple(names)
   if names and len({*names}) != len(images):
     raise InputError(
@@ -142,10 +146,11 @@ def decompress(
   Raises:
     InputError: bytes that are damaged or not from `compress`, another model or other
       parameters, numbers that are not those that the images were compressed with,
-      a batch that is too large, or a call under a transformation of JAX.
+      a batch that is too large, or a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
-  model = model.clone(parent=None)
-  _check_concrete(variables)
+  arguments.check_on_host("decompress", variables)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
   config = model.config
   file = parse(data)
   if (file.image_shape, file.levels) != (tuple(config.image_shape), config.levels):
@@ -193,6 +198,15 @@ def decompress(
   return np.concatenate(decoded)
 
 
+def number_of_images(data: bytes) -> int:
+  """Return how many images are in the bytes of `compress`; no model is needed.
+
+  Raises:
+    InputError: bytes that are damaged or not from `compress`.
+  """
+  return parse(data).number
+
+
 def read_names(data: bytes) -> tuple[str, ...]:
   """Return the names that `compress` was given, () if none; no model is needed.
 
@@ -234,7 +248,7 @@ class _Layout:
     return min(len(there), -(-self.streams // self.at_a_time))
 
   def capacity(self, config: ModelConfig) -> int:
-    """The most words that a stream can have."""
+    """Return the most words that a stream can have."""
     values = self.in_stream * sum(map(math.prod, config.scale_shapes()))
     return values * rans.PRECISION // 32 + 2
 
@@ -300,6 +314,10 @@ def _run(
   """Run the program over all batches, with images or with streams.
 
   Args:
+    model: from `build_model`.
+    variables: from `model.init` or `restore`.
+    layout: how the images are divided.
+    there: the devices, of which as many as have something to do are used.
     images: uint8 [N, H, W, C], to be coded.
     packed: of each stream from `rans.unpack`, to be decoded.
 
@@ -411,22 +429,6 @@ def _in_order(collected) -> list[jax.Array]:
   """Return C pairs of [H, W, ...], one a channel, as two of [H W C, ...]."""
   stacked = (jnp.stack(x, axis=2) for x in zip(*collected, strict=True))
   return [x.reshape(-1, *x.shape[3:]) for x in stacked]
-
-
-def _check_concrete(*trees) -> None:
-  """Raise InputError under `jit`, `vmap` and `grad`."""
-  if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
-    raise InputError(
-        "compress and decompress run on the host and compile their own program: call"
-        " them outside of jax.jit, vmap and grad."
-    )
-
-
-def _check_images(images, config: ModelConfig) -> np.ndarray:
-  """Return the images, uint8; raise InputError if the model takes no such ones."""
-  images = np.asarray(arguments.image_values(config, images))
-  arguments.check_shape(images, config.image_shape)
-  return np.ascontiguousarray(images, np.uint8)
 
 
 def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
