@@ -248,7 +248,7 @@ class _Layout:
     return min(len(there), -(-self.streams // self.at_a_time))
 
   def capacity(self, config: ModelConfig) -> int:
-    """The most words that a stream can have."""
+    """Return the most words that a stream can have."""
     values = self.in_stream * sum(map(math.prod, config.scale_shapes()))
     return values * rans.PRECISION // 32 + 2
 
@@ -314,6 +314,10 @@ def _run(
   """Run the program over all batches, with images or with streams.
 
   Args:
+    model: from `build_model`.
+    variables: from `model.init` or `restore`.
+    layout: how the images are divided.
+    there: the devices, of which as many as have something to do are used.
     images: uint8 [N, H, W, C], to be coded.
     packed: of each stream from `rans.unpack`, to be decoded.
 
