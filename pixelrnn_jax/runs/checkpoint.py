@@ -24,7 +24,6 @@ import re
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 
 import grain
@@ -36,11 +35,11 @@ from jax.experimental import multihost_utils
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.runs import layout
+from pixelrnn_jax.runs import checkpoint_files, layout
+from pixelrnn_jax.runs.checkpoint_files import SUMS
 from pixelrnn_jax.runs.state import TrainState
 
 KEPT = 2  # of the newest: where the last is damaged there is one before it
-SUMS = "sums.json"
 VALIDATION = "validation.json"  # a figure that came after the checkpoint
 # Names of ours that a killed process leaves: Orbax's own, and those above.
 _LEFT_BEHIND = re.compile(
@@ -189,8 +188,8 @@ class Checkpoints:
     )
     if jax.process_index() == 0:
       path = os.path.join(self.directory, new)
-      files.write_text(
-          os.path.join(path, SUMS), json.dumps(_sums(path, list(_names(path)))))
+      sums = checkpoint_files.sums(path, checkpoint_files.sizes(path))
+      files.write_text(os.path.join(path, SUMS), json.dumps(sums))
       self._check(new, state, info)
       os.rename(path, self.path(step))
       keep = self.steps()[-KEPT:] + [step for _, step in self.ranking()[:1]]
@@ -212,7 +211,7 @@ class Checkpoints:
           os.path.join(path, VALIDATION), json.dumps({"validation_nats": nats}))
       sums = json.loads(files.read_text(os.path.join(path, SUMS)) or "null")
       if sums is not None:
-        sums |= _sums(path, [VALIDATION])
+        sums |= checkpoint_files.sums(path, [VALIDATION])
         files.write_text(os.path.join(path, SUMS), json.dumps(sums))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("set_validation")
@@ -332,13 +331,8 @@ class Checkpoints:
       _Unreadable: Orbax, TensorStore, Grain or the system could not read it.
     """
     path = os.path.join(self._orbax_directory, str(name))
-    try:
+    with _unreadable():
       return self._reader.restore(path, args=ocp.args.Composite(**args))
-    except (MemoryError, jax.errors.JaxRuntimeError):
-      raise  # not the files' fault
-    except Exception as error:  # a damaged file has led to almost any
-      text = str(error).strip().split("\n")[0][:300]
-      raise _Unreadable(text or type(error).__name__) from error
 
   def _info(self, name: str | int) -> Info:
     """What a checkpoint says about itself.
@@ -346,11 +340,12 @@ class Checkpoints:
     Raises:
       _Unreadable: it does not.
     """
-    info = self._restore(name, info=ocp.args.JsonRestore())["info"]
-    path = os.path.join(self.directory, str(name), VALIDATION)
+    path = os.path.join(self.directory, str(name))
     try:
-      if os.path.lexists(path):
-        info |= json.loads(files.read_text(path))
+      checkpoint_files.sizes(path)  # nothing but files and folders
+      info = self._restore(name, info=ocp.args.JsonRestore())["info"]
+      if text := files.read_text(os.path.join(path, VALIDATION)):
+        info |= json.loads(text)
       info = Info(**{
           field.name: info[field.name] for field in dataclasses.fields(Info)
           if field.name in info or _is_required(field)})
@@ -369,11 +364,7 @@ class Checkpoints:
       _Unreadable: it is damaged.
       InputError: it is that of another run.
     """
-    try:
-      problem = _problem(self.path(step))
-    except OSError as error:
-      problem = f"{os.path.basename(error.filename or SUMS)}: {error.strerror}"
-    if problem:
+    if problem := checkpoint_files.problem(self.path(step)):
       raise _Unreadable(problem)
     info = self._info(step)
     if iterator is not None and info.processes != jax.process_count():
@@ -382,6 +373,10 @@ class Checkpoints:
           f" processes, this one has {jax.process_count()}: the data each reads"
           " would differ. Start as many, or train in another --workdir."
       )
+    path = os.path.join(self._orbax_directory, str(step))
+    with _unreadable():
+      if claim := checkpoint_files.false_claim(path, template):
+        raise _Unreadable(claim)
     args = {"state": _state_args(template)}
     if iterator is not None:
       args["data"] = grain_checkpoint.CheckpointRestore(iterator)
@@ -411,6 +406,21 @@ class Checkpoints:
 
 class _Unreadable(Exception):
   """A checkpoint that cannot be read; the text says why."""
+
+
+@contextlib.contextmanager
+def _unreadable() -> Iterator[None]:
+  """A context in which what Orbax and the system raise becomes _Unreadable.
+
+  Files that are missing, damaged or something else have led to almost any exception.
+  """
+  try:
+    yield
+  except (_Unreadable, MemoryError, jax.errors.JaxRuntimeError):
+    raise  # the last two are not the files' fault
+  except Exception as error:
+    text = str(error).strip().split("\n")[0][:300]
+    raise _Unreadable(text or type(error).__name__) from error
 
 
 def _checkpointer(**options) -> ocp.Checkpointer:
@@ -458,44 +468,3 @@ def _report(damaged: list[tuple[int, str]], used: int) -> None:
           f"warning: the checkpoint of step {step} is damaged: {reason}; going"
           f" back to that of step {used}.", file=sys.stderr,
       )
-
-
-def _names(path: str) -> Iterator[str]:
-  """The files below `path`, relative to it."""
-  for folder, _, names in os.walk(path):
-    for name in names:
-      yield os.path.relpath(os.path.join(folder, name), path)
-
-
-def _sums(path: str, names) -> dict[str, list[int]]:
-  """[size, CRC-32] of each file."""
-  sums = {}
-  for name in names:
-    crc = size = 0
-    with open(os.path.join(path, name), "rb") as file:
-      while block := file.read(1 << 20):
-        crc = zlib.crc32(block, crc)
-        size += len(block)
-    sums[name] = [size, crc]
-  return sums
-
-
-def _problem(path: str) -> str:
-  """What is wrong with a checkpoint's files; "" if nothing is known to be."""
-  sums_path = os.path.join(path, SUMS)
-  if not os.path.exists(sums_path):
-    return ""  # killed between the checkpoint and its sums: Orbax will see
-  try:
-    with open(sums_path, encoding="utf-8") as file:
-      expected = [(n, size, crc) for n, (size, crc) in json.load(file).items()]
-  except (ValueError, TypeError, AttributeError):
-    return f"{SUMS} is truncated or has changed"
-  for name, size, crc in expected:
-    if not os.path.exists(os.path.join(path, name)):
-      return f"{name} is missing"
-    found = _sums(path, [name])[name]
-    if found[0] != size:
-      return f"{name} is truncated: {found[0]} bytes instead of {size}"
-    if found[1] != crc:
-      return f"{name} has changed since it was written"
-  return ""
