@@ -388,10 +388,13 @@ class _Run:
     except RuntimeError as error:
       if not data.lost_worker(error):
         raise
-      saved = jax.process_count() == 1
-      if saved and self.step not in self.checkpoints.steps():
-        self.save(None)
-      where = f"step {self.step}" if saved else "the newest checkpoint"
+      # Several processes could only save together.
+      if jax.process_count() == 1 and self.step:
+        if self.step not in self.checkpoints.steps():
+          self.save(None)
+        where = f"step {self.step}, whose checkpoint is saved"
+      else:
+        where = "the newest checkpoint"
       raise InputError(
           f"After step {self.step} one of the {self.config.data.workers} processes"
           " that read data (data.workers) was killed; where memory is short, the"

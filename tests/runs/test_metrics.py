@@ -57,7 +57,7 @@ def test_a_line_that_was_tampered_with_spoils_no_other(tmp_path, damage):
   path = tmp_path / "metrics.jsonl"
   with MetricsWriter(str(tmp_path), 0) as metrics:
     for step in (1, 2):
-      metrics.write(step, {"a": step, "b": "\u2028 \x85"}, "")
+      metrics.write(step, {"a": step}, "\u2028 \x85")
   path.write_bytes(damage(path.read_text()).encode())
   assert [line["a"] for line in read_metrics(str(tmp_path))] == [1, 2]
   with MetricsWriter(str(tmp_path), 2) as metrics:
