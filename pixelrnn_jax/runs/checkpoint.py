@@ -136,13 +136,9 @@ class Checkpoints:
 
   def ranking(self) -> list[tuple[float, int]]:
     """(validation nats per image, step) of the validated ones, best first."""
-    ranking = []
-    for step in self.steps():
-      with contextlib.suppress(_Unreadable):  # `restore` says so where it matters
-        nats = self._info(step).validation_nats
-        if nats is not None:
-          ranking.append((nats, step))
-    return sorted(ranking)
+    return sorted(
+        (nats, step) for step, nats in self._validations().items()
+        if nats is not None)
 
   def save(
       self,
@@ -192,8 +188,9 @@ class Checkpoints:
       files.write_text(os.path.join(path, SUMS), json.dumps(sums))
       self._check(new, state, info)
       os.rename(path, self.path(step))
+      # What cannot be read just now may be the best one: it is not deleted.
       keep = self.steps()[-KEPT:] + [step for _, step in self.ranking()[:1]]
-      for other in set(self.steps()) - set(keep):
+      for other in self._validations().keys() - set(keep):
         self._delete(other)
     if jax.process_count() > 1:  # the others look when that is done
       multihost_utils.sync_global_devices("saved")
@@ -279,6 +276,14 @@ class Checkpoints:
         os.rename(self.path(step), path)
     if restored.damaged:  # the others look when that is done
       multihost_utils.sync_global_devices("set_aside")
+
+  def _validations(self) -> dict[int, float | None]:
+    """The validation nats of each step whose checkpoint says something about itself."""
+    found = {}
+    for step in self.steps():
+      with contextlib.suppress(_Unreadable):  # `restore` says so where it matters
+        found[step] = self._info(step).validation_nats
+    return found
 
   def _tidy(self) -> None:
     """Removes what a killed process left half-written or half-deleted."""

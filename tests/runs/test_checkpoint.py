@@ -129,6 +129,21 @@ def test_what_cannot_be_read_back_is_not_kept(tmp_path, parts, monkeypatch):
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["1", "2"]
 
 
+def test_what_cannot_be_read_just_now_is_not_deleted(tmp_path, parts):
+  """It may be the best one, on a disk that fails for a moment."""
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), make_iterator(), 1.0)
+    info = tmp_path / "checkpoints" / "1" / "info" / "metadata"
+    info.rename(tmp_path / "away")
+    for step in (2, 3, 4):
+      checkpoints.save(step, at(state, step), make_iterator(), 9.0 - step)
+    assert checkpoints.steps() == [1, 3, 4]
+    (tmp_path / "away").rename(info)
+    assert checkpoints.ranking()[0] == (1.0, 1)
+    assert equal(checkpoints.restore(state, which="best").state, at(state, 1))
+
+
 def test_only_what_is_ours_is_tidied(tmp_path, parts):
   theirs = ["new_notes", "old_4x", "damaged_3", "copy of 2", "x.orbax-checkpoint-tmp"]
   folder = tmp_path / "checkpoints"
