@@ -61,6 +61,7 @@ class Info:
     device_kind: of the first device.
     jax: version.
     settings: others that change the rounding, by name; see `parallel.settings`.
+    sums: whether it was there with its `sums.json` from the start.
   """
 
   validation_nats: float | None
@@ -72,6 +73,7 @@ class Info:
   device_kind: str = ""
   jax: str = ""
   settings: dict[str, str] = dataclasses.field(default_factory=dict)
+  sums: bool = False
 
 
 @dataclasses.dataclass
@@ -172,7 +174,8 @@ class Checkpoints:
           f"There is a checkpoint of step {step} in {self.directory} already.")
     info = Info(
         validation_nats, jax.device_count(), jax.process_count(), data, accumulate,
-        jax.devices()[0].device_kind, jax.__version__, settings or {})
+        jax.devices()[0].device_kind, jax.__version__, settings or {},
+        sums=True)
     new = f"new_{step}"
     self._writer.save(
         os.path.join(self._orbax_directory, new), force=True,
@@ -372,6 +375,8 @@ class Checkpoints:
     if problem := checkpoint_files.problem(self.path(step)):
       raise _Unreadable(problem)
     info = self._info(step)
+    if info.sums and not os.path.exists(os.path.join(self.path(step), SUMS)):
+      raise _Unreadable(f"{SUMS} is missing")
     if iterator is not None and info.processes != jax.process_count():
       raise InputError(
           f"The checkpoint {self.path(step)} is of a run with {info.processes}"
