@@ -26,6 +26,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from helpers.precision import enable_x64  # noqa: E402
 from helpers.tiny_run import make_tiny_config  # noqa: E402
 from pixelrnn_jax.configs.schema import Config  # noqa: E402
 from pixelrnn_jax.training import train  # noqa: E402
@@ -47,7 +48,7 @@ def free_programs():
 @pytest.fixture
 def x64():
   """Float64 for one test: exact zeros and tight tolerances."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     yield
 
 
