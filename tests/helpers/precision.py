@@ -4,4 +4,4 @@ import jax
 import jax.experimental
 
 # JAX 0.7, Colab's, has it among what is experimental.
-enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+enable_x64 = (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64
