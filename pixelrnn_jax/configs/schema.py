@@ -20,6 +20,7 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
 _MOST = 2**32 - 1  # of any whole number
+PACKAGED_SOURCES = ("packaged_mnist", "coloured_mnist", "packaged_photos")
 OPTIMIZERS = ("rmsprop", "muon")
 DECAY_SHAPES = ("cosine", "linear")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
@@ -169,9 +170,10 @@ class DataConfig:
   Attributes:
     source: `packaged_mnist` (binarised MNIST, in the package),
       `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
-      tests), `tfds:NAME[/CONFIG]`, any image data set of TensorFlow Datasets
-      (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`, the user's own
-      images: a folder of PNG and JPEG files, or an `.npz` (see
+      tests), `packaged_photos` (crops of nine photographs, in the package; see
+      `data/packaged_photos.py`), `tfds:NAME[/CONFIG]`, any image data set of
+      TensorFlow Datasets (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`,
+      the user's own images: a folder of PNG and JPEG files, or an `.npz` (see
       `data/own_images.py`).
     binarization: how grey values become bits where model.levels is 2:
       `static` (drawn once from the intensities with a fixed seed), `dynamic`
@@ -204,11 +206,12 @@ class DataConfig:
           " beside figures. Rename it."
       ) from error
     kind, _, name = self.source.partition(":")
-    packaged = self.source in ("packaged_mnist", "coloured_mnist")
+    packaged = self.source in PACKAGED_SOURCES
     if not packaged and not (kind in ("tfds", "folder") and name):
       raise InputError(
-          f"data.source={self.source!r}: use 'packaged_mnist', 'coloured_mnist',"
-          " 'tfds:NAME', for example 'tfds:cifar10', or 'folder:PATH'."
+          f"data.source={self.source!r}: use"
+          f" {', '.join(map(repr, PACKAGED_SOURCES))}, 'tfds:NAME', for example"
+          " 'tfds:cifar10', or 'folder:PATH'."
       )
     for name in ("max_images", "workers"):
       if getattr(self, name) < 0:
