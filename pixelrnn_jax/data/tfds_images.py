@@ -4,7 +4,7 @@ A data set that is prepared in a random-access format (`array_record`) is read b
 index. One that is not yet prepared is prepared on first use where that is
 possible. The builders that come with TFDS need TensorFlow for it, once, and a
 network; builders of one's own usually need neither. CIFAR-10, CIFAR-100 and the two
-ImageNets have builders of ours, which do without TensorFlow: see `_OURS`.
+ImageNets have builders of ours, which do without TensorFlow.
 """
 
 import importlib.util
