@@ -4,8 +4,8 @@
 
 The source holds the JPEG files that `SHA256` names, from Debian's package
 lomiri-wallpapers-16.04. Each is reduced by area: a pixel is the mean of k x k pixels,
-rounded. k is the smallest whole number of at least 4 that leaves the longer side at most
-900 pixels, so that no block of the JPEG survives and no photograph outweighs the
+rounded. k is the smallest whole number of at least 4 that leaves the longer side at
+most 900 pixels, so that no block of the JPEG survives and no photograph outweighs the
 others. The rows and columns that k leaves over, at the bottom and on the right, are
 dropped. The result is stored as WebP without loss.
 
