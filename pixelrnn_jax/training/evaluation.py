@@ -103,9 +103,6 @@ def with_error(figure: float, error: float | None, digits: int) -> str:
   return f"{figure:.{digits}f} +/- {error:.{digits}f}"
 
 
-@out_of_memory(
-    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
-    " config.json.")
 def evaluate(
     eval_step: Callable,
     params,
@@ -116,6 +113,33 @@ def evaluate(
 ) -> Evaluation | None:
   """Evaluates parameters on every image of a source, once.
 
+  Args: see `image_nats`.
+
+  Returns:
+    The figures, or None if it was ended.
+
+  Raises:
+    Diverged: an image's figure is not finite.
+  """
+  nats = image_nats(eval_step, params, source, config, stop, label)
+  if nats is None:
+    return None
+  return summarize_scales(nats, config.model, source.groups, source.group_kind)
+
+
+@out_of_memory(
+    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
+    " config.json.")
+def image_nats(
+    eval_step: Callable,
+    params,
+    source,
+    config: Config,
+    stop: Callable[[], bool] = lambda: False,
+    label: str = "evaluating",
+) -> np.ndarray | None:
+  """Return the negative log-likelihood of every image of a source.
+
   Args:
     eval_step: from `parallel.make_eval_step`.
     params: the model's parameters, from `parallel.replicate`.
@@ -125,10 +149,8 @@ def evaluate(
     label: of the progress bar.
 
   Returns:
-    The figures, or None if it was ended.
-
-  Raises:
-    Diverged: an image's figure is not finite.
+    Nats of each of the model's scales, float64 [N, S], in the order of the images;
+    None if it was ended.
   """
   results = []
   batches = data.eval_batches(
@@ -144,8 +166,7 @@ def evaluate(
     if stop():
       return None
   results = jax.device_get(results)
-  nats = np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
-  return summarize_scales(nats, config.model, source.groups, source.group_kind)
+  return np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
 
 
 def summarize_scales(
