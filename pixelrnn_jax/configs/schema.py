@@ -174,7 +174,10 @@ class DataConfig:
       `data/packaged_photos.py`), `tfds:NAME[/CONFIG]`, any image data set of
       TensorFlow Datasets (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`,
       the user's own images: a folder of PNG and JPEG files, or an `.npz` (see
-      `data/own_images.py`).
+      `data/own_images.py`). `tfds:cifar10` and `tfds:cifar100` (170 MB) and
+      `tfds:imagenet_resized/SIZE` (8x8: 0.25 GB, 16x16: 1 GB, 32x32: 3.7 GB, 64x64:
+      14 GB) are downloaded and prepared at the first start; docs/data.md has how
+      large each data set is and how long it takes.
     binarization: how grey values become bits where model.levels is 2:
       `static` (drawn once from the intensities with a fixed seed), `dynamic`
       (drawn anew each time an image is used in training), `threshold` (at
