@@ -4,7 +4,7 @@ fields, learning curves, times of a benchmark.
 Shapes: N images, H height, W width, C channels, P pixels.
 """
 
-import os
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+
+from pixelrnn_jax import files
 
 CHANNELS = {1: ("",), 3: ("R", "G", "B")}
 _COLOURS = {1: ("0.35",), 3: ("tab:red", "tab:green", "tab:blue")}
@@ -286,9 +288,9 @@ def times_figure(
 
 def save_figure(figure: Figure, path: str) -> None:
   """Writes a figure as PNG; the file is complete or not there."""
-  temporary = f"{path}.tmp"
-  FigureCanvasAgg(figure).print_png(temporary)
-  os.replace(temporary, path)
+  content = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(content)
+  files.write_bytes(path, content.getvalue())
 
 
 def _maps_figure(
