@@ -182,12 +182,17 @@ def _check_kind(dataset, images: Images, config: Config, split: str) -> None:
         f"{model.levels}: all images would be black. If they were numbers from 0 to 1,"
         " save np.round(255 * array).astype(np.uint8); if they are bits, use a binary"
         " model: --config.model.levels=2 --config.data.binarization=static.")
-  if getattr(dataset, "in_colour", 0) and model.levels == 2 and (
-      model.image_shape[2] == 1):
-    height, width, _ = model.image_shape
+  if model.levels > 2:
+    return
+  if largest is None and isinstance(images, np.ndarray):
+    largest = int(images.max(initial=0))
+  height, width, channels = model.image_shape
+  colour = getattr(dataset, "in_colour", 0) or channels == 3
+  if colour and (largest is None or largest > 1):
+    how_many = getattr(dataset, "in_colour", 0) or "all"
     raise InputError(
-        f"{dataset.title}: {dataset.in_colour:,} of its images are in colour, but the"
-        " model is of single black and white pixels (model.levels=2, 1 channel). Use"
+        f"{dataset.title}: {how_many} of its images are in colour, but the"
+        f" model is of black and white values (model.levels=2, {channels} channel). Use"
         f" a model of colour images, such as --config={model.kind}_cifar10 (32x32), or"
         f" --config.model.image_shape='({height}, {width}, 3)'"
         " --config.model.levels=256 --config.data.binarization=none. To train on them"

@@ -257,7 +257,8 @@ def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
   return (
       f"{title} has images of shape {tuple(shape)}, but model.image_shape is"
       f" {tuple(wanted)}. Set model.image_shape to the shape of the images, or"
-      " choose a data set that fits; images are never resized."
+      " choose a data set that fits; images are never resized. Configs of colour images"
+      " are those of CIFAR-10 and ImageNet, of binary grey ones those of MNIST."
   )
 
 
