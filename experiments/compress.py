@@ -8,7 +8,7 @@
 
 The same model compresses and decompresses; without --workdir it is the one that comes
 with the package. Prints bytes and bits for each value beside the likelihood and other
-codecs (JPEG XL after `pip install pillow-jxl-plugin`, JBIG2 where the program jbig2 of
+codecs (JPEG XL after `pip install '.[codecs]'`, JBIG2 where the program jbig2 of
 jbig2enc is installed). With --split the images of the run's own data are compressed;
 without --output only to be measured.
 

@@ -24,7 +24,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   )
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+# Shapes and dtypes in annotations are checked at every call, under jit while it traces.
+# The public functions of inference/ check what users hand them with an InputError, and
+# tests hand them wrong types.
+jaxtyping.install_import_hook(
+    ["pixelrnn_jax.ops", "pixelrnn_jax.models", "pixelrnn_jax.inference.naive_sampler",
+     "pixelrnn_jax.inference.rans"],
+    "beartype.beartype")
 
 from helpers.tiny_run import make_tiny_config  # noqa: E402
 from pixelrnn_jax.configs.schema import Config  # noqa: E402

@@ -43,8 +43,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from pixelrnn_jax import ops
-from pixelrnn_jax.arguments import check_range
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
@@ -88,13 +87,17 @@ def compress(
 
   Raises:
     InputError: images of another shape, dtype or range, names that are no names or
-      not one for each image, a batch size below 1, a call under a transformation
-      of JAX, or (Diverged) logits that are not finite.
+      not one for each image, a batch size that is no whole number or below 1,
+      variables of another model, a call inside `jax.jit`, `jax.vmap` or `jax.grad`,
+      or (Diverged) logits that are not finite.
   """
-  model = model.clone(parent=None)
-  _check_concrete(variables, images)
+  arguments.check_on_host("compress", variables, images)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
   config = model.config
-  images = _check_images(images, config)
+  images = np.asarray(arguments.image_values(config, images))
+  arguments.check_shape(images, config.image_shape)
+  images = np.ascontiguousarray(images, np.uint8)
   names = tuple(names)
   if names and len({*names}) != len(images):
     raise InputError(
@@ -143,10 +146,11 @@ def decompress(
   Raises:
     InputError: bytes that are damaged or not from `compress`, another model or other
       parameters, numbers that are not those that the images were compressed with,
-      a batch that is too large, or a call under a transformation of JAX.
+      a batch that is too large, or a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
-  model = model.clone(parent=None)
-  _check_concrete(variables)
+  arguments.check_on_host("decompress", variables)
+  model = arguments.unbound(model)
+  arguments.check_variables(model, variables)
   config = model.config
   file = parse(data)
   if (file.image_shape, file.levels) != (tuple(config.image_shape), config.levels):
@@ -194,6 +198,15 @@ def decompress(
   return np.concatenate(decoded)
 
 
+def number_of_images(data: bytes) -> int:
+  """Return how many images are in the bytes of `compress`; no model is needed.
+
+  Raises:
+    InputError: bytes that are damaged or not from `compress`.
+  """
+  return parse(data).number
+
+
 def read_names(data: bytes) -> tuple[str, ...]:
   """Return the names that `compress` was given, () if none; no model is needed.
 
@@ -235,7 +248,7 @@ class _Layout:
     return min(len(there), -(-self.streams // self.at_a_time))
 
   def capacity(self, config: ModelConfig) -> int:
-    """The most words that a stream can have."""
+    """Return the most words that a stream can have."""
     values = self.in_stream * sum(map(math.prod, config.scale_shapes()))
     return values * rans.PRECISION // 32 + 2
 
@@ -301,6 +314,10 @@ def _run(
   """Run the program over all batches, with images or with streams.
 
   Args:
+    model: from `build_model`.
+    variables: from `model.init` or `restore`.
+    layout: how the images are divided.
+    there: the devices, of which as many as have something to do are used.
     images: uint8 [N, H, W, C], to be coded.
     packed: of each stream from `rans.unpack`, to be decoded.
 
@@ -414,39 +431,11 @@ def _in_order(collected) -> list[jax.Array]:
   return [x.reshape(-1, *x.shape[3:]) for x in stacked]
 
 
-def _check_concrete(*trees) -> None:
-  """Raise InputError under `jit`, `vmap` and `grad`."""
-  if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees)):
-    raise InputError(
-        "compress and decompress run on the host and compile their own program: call"
-        " them outside of jax.jit, vmap and grad."
-    )
-
-
-def _check_images(images, config: ModelConfig) -> np.ndarray:
-  """Return the images, uint8; raise InputError if the model takes no such ones."""
-  images, shape = np.asarray(images), tuple(config.image_shape)
-  if images.ndim != 4 or images.shape[1:] != shape or len(images) < 1:
-    raise InputError(
-        f"Images of shape {images.shape}: this model compresses [N, H, W, C] ="
-        f" [N, {', '.join(map(str, shape))}], with N at least 1."
-    )
-  if not np.issubdtype(images.dtype, np.integer):
-    raise InputError(
-        f"Images of dtype {images.dtype}: raw integer values are needed (uint8)."
-    )
-  check_range(images, config.levels)
-  return np.ascontiguousarray(images, np.uint8)
-
-
 def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
   """Return the most images at a time; raise InputError for no whole number."""
   if batch_size is None:
     return default_batch_size(config)
-  if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or (
-      batch_size < 1):
-    raise InputError(f"batch_size={batch_size!r}: must be a whole number, 1 or more.")
-  return int(batch_size)
+  return arguments.whole("batch_size", batch_size)
 
 
 def _describe(shape: Sequence[int], levels: int) -> str:

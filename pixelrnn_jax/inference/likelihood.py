@@ -1,8 +1,8 @@
-"""Exact log-likelihoods: nats a value, nats an image, bits a dimension.
+"""Exact log-likelihoods: nats per image and bits per dimension (paper, section 5.1).
 
-Of a multi-scale model what is exact is the joint of all scales, log p(small, large)
-= log p(small) + log p(large | small). The small image follows from the large one, so
-the joint is a lower bound of log p(large); nats and bits/dim are upper bounds.
+Of a multi-scale model the joint of all scales is exact: log p(small, large) =
+log p(small) + log p(large | small). The small image follows from the large one. So the
+joint is a lower bound of log p(large), and nats and bits/dim are upper bounds.
 
 Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 """
@@ -10,33 +10,45 @@ Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 import functools
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.scales import ImagesLike, one_or_all
+from pixelrnn_jax.models import Model
+
+Nats = TypeVar("Nats", float, np.ndarray, jax.Array)
 
 
-def nats_to_bits_per_dim(nats, image_shape: tuple[int, int, int]):
-  """Bits per dimension of a negative log-likelihood in nats per image.
+def nats_to_bits_per_dim(nats: Nats, image_shape: tuple[int, int, int]) -> Nats:
+  """Return the bits per dimension of a negative log-likelihood.
 
       bits/dim = nats / (H W C log 2)
 
   Args:
-    nats: a number or array of -log p(x).
+    nats: -log p(x) per image, a number or an array.
     image_shape: (H, W, C).
   """
   return nats / (math.prod(image_shape) * math.log(2))
 
 
 def bound_note(config: ModelConfig) -> str:
-  """What has to stand beside nats and bits/dim of a model; "" if they are exact."""
-  if not config.multi_scale:
+  """Return the note that belongs to a model's nats and bits/dim.
+
+  Args:
+    config: the model's configuration.
+
+  Returns:
+    A note that the figures are bounds, or "" if they are exact.
+  """
+  sizes = [scale_name(config, s) for s in range(len(config.scale_shapes()))]
+  if len(sizes) == 1:
     return ""
-  sizes = [scale_name(config, s) for s in range(len(config.multi_scale) + 1)]
   return (
       f"joint of {' and '.join(sizes)}: a lower bound of log p for the {sizes[-1]}"
       " image, so an upper bound of its nats and bits/dim"
@@ -44,115 +56,167 @@ def bound_note(config: ModelConfig) -> str:
 
 
 def scale_name(config: ModelConfig, scale: int) -> str:
-  """The size of a scale, as in "28x28"."""
+  """Return the size of a scale in words, as in "28x28"."""
   height, width, _ = config.scale_shapes()[scale]
   return f"{height}x{width}"
 
 
 def log_probs(
-    model: nn.Module, variables, images: jax.Array,
-    smaller: Sequence[jax.Array] | None = None,
-) -> jax.Array | tuple[jax.Array, ...]:
-  """log p(x_i | x_<i) of every value, in nats (paper, section 2.1).
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    smaller: Sequence[ImagesLike] | None = None,
+) -> Float[Array, "B H W C"] | tuple[Float[Array, "B _ _ C"], ...]:
+  """Return log p(x_i | x_<i) of every value, in nats (paper, section 2.1).
 
   Args:
     model: from `build_model`.
     variables: from `model.init` or `restore`.
-    images: integers [B, H, W, C], raw values 0 .. levels - 1.
-    smaller: of a multi-scale model, the images of the smaller scales, the coarsest
-      first; by default they are the subsampled images.
+    images: integers [B, H, W, C], raw values 0 to levels - 1.
+    smaller: for a multi-scale model, the images of the smaller scales, the coarsest
+      first. By default they are the subsampled images.
 
   Returns:
-    [B, H, W, C], float32 (float64 for that dtype). Of a multi-scale model a tuple
-    of them, one a scale, the coarsest first: those of each scale given the one
-    before it.
+    [B, H, W, C], float32 (float64 for that dtype). For a multi-scale model it is a
+    tuple, one entry for each scale, the coarsest first: the log-probabilities of each
+    scale given the one before it.
 
   Raises:
-    InputError: images of another shape or dtype, or values of `levels` and
-      above; variables of another model. Under `jit` values cannot be looked at:
-      there the log-probability of a value out of range is NaN. Forward-mode
+    InputError: the images have another shape or dtype, or values outside 0 to
+      levels - 1; the variables are another model's. Under `jit` values cannot be
+      looked at: the log-probability of a value out of range is then NaN. Forward-mode
       differentiation without `implementation="autodiff"`.
   """
+  return one_or_all(_log_probs_by_scale(model, variables, images, smaller))
+
+
+def _log_probs_by_scale(
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    smaller: Sequence[ImagesLike] | None,
+) -> tuple[Float[Array, "B _ _ C"], ...]:
+  """Return `log_probs` as a tuple of one or more scales."""
   model = arguments.unbound(model)
   arguments.check_variables(model, variables)
-  images = arguments.image_values(model.config, images)
-  if not model.config.multi_scale:
-    if smaller is not None:
-      raise InputError("This model has a single scale: it takes no smaller images.")
-  elif smaller is not None:
-    smaller = [
-        arguments.image_values(model.config, x, "Smaller images") for x in smaller]
+  large = arguments.image_values(model.config, images)
+  small = None if smaller is None else [
+      arguments.image_values(model.config, x, "Smaller images") for x in smaller]
   with arguments.forward_mode_explained():
-    return _log_probs(model, variables, images, smaller)
+    return _checked_log_probs(model, variables, large, small)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _log_probs(model, variables, images, smaller):
-  """`log_probs` of images that have been looked at."""
-  if not model.config.multi_scale:
-    return ops.categorical_log_probs(model.apply(variables, images), images)
+def _checked_log_probs(
+    model: Model, variables: PyTree, images: Array, smaller: Sequence[Array] | None
+) -> tuple[Float[Array, "B _ _ C"], ...]:
+  """Return `_log_probs_by_scale` of images that have been checked."""
   scales = model.all_scales(images, smaller)
-  logits = model.apply(variables, images, scales[:-1])
+  logits = model.apply(
+      variables, scales[-1], scales[:-1] or None, method="logits_by_scale")
   return tuple(
       ops.categorical_log_probs(*pair) for pair in zip(logits, scales, strict=True))
 
 
 def log_prob_of_scales(
-    model: nn.Module, variables, images: jax.Array,
-    smaller: Sequence[jax.Array] | None = None,
-) -> jax.Array:
-  """log p(x_s | x_{s-1}) of each scale, nats per image, [B, S], the coarsest first.
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    smaller: Sequence[ImagesLike] | None = None,
+) -> Float[Array, "B S"]:
+  """Return log p(x_s | x_{s-1}) of each scale, in nats per image.
 
-  Args and errors: see `log_probs`.
+  Args:
+    model: see `log_probs`.
+    variables: see `log_probs`.
+    images: see `log_probs`.
+    smaller: see `log_probs`.
+
+  Returns:
+    [B, S], the coarsest scale first.
+
+  Raises:
+    InputError: see `log_probs`.
   """
-  of_scales = jax.tree.leaves(log_probs(model, variables, images, smaller))
-  return jnp.stack([x.sum(axis=(1, 2, 3)) for x in of_scales], axis=-1)
+  scales = _log_probs_by_scale(model, variables, images, smaller)
+  return jnp.stack([x.sum(axis=(1, 2, 3)) for x in scales], axis=-1)
 
 
 def log_prob(
-    model: nn.Module, variables, images: jax.Array,
-    smaller: Sequence[jax.Array] | None = None,
-) -> jax.Array:
-  """log p(x) = sum_i log p(x_i | x_<i), nats per image, [B].
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    smaller: Sequence[ImagesLike] | None = None,
+) -> Float[Array, " B"]:
+  """Return log p(x) = sum_i log p(x_i | x_<i), in nats per image.
 
-  Of a multi-scale model the sum over all scales, log p(small, large): a lower bound
-  of log p(large).
+  For a multi-scale model it is the sum over all scales, log p(small, large). That is a
+  lower bound of log p(large).
 
-  Args and errors: see `log_probs`.
+  Args:
+    model: see `log_probs`.
+    variables: see `log_probs`.
+    images: see `log_probs`.
+    smaller: see `log_probs`.
+
+  Returns:
+    [B].
+
+  Raises:
+    InputError: see `log_probs`.
   """
   return log_prob_of_scales(model, variables, images, smaller).sum(axis=-1)
 
 
 def bits_per_dim(
-    model: nn.Module, variables, images: jax.Array,
-    smaller: Sequence[jax.Array] | None = None,
-) -> jax.Array:
-  """-log2 p(x) / (H W C) of each image, [B]; a uniform model has log2(levels).
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    smaller: Sequence[ImagesLike] | None = None,
+) -> Float[Array, " B"]:
+  """Return -log2 p(x) / (H W C) of each image.
 
-  Of a multi-scale model, the bits of all scales over the H W C of the large image
-  alone: an upper bound of its bits per dimension.
+  A uniform model has log2(levels) bits per dimension. For a multi-scale model the bits
+  of all scales are divided by the H W C of the large image alone. That is an upper
+  bound of its bits per dimension.
 
-  Args and errors: see `log_probs`.
+  Args:
+    model: see `log_probs`.
+    variables: see `log_probs`.
+    images: see `log_probs`.
+    smaller: see `log_probs`.
+
+  Returns:
+    [B].
+
+  Raises:
+    InputError: see `log_probs`.
   """
   nats = -log_prob(model, variables, images, smaller)
   return nats_to_bits_per_dim(nats, model.config.image_shape)
 
 
 def total_nats(
-    model: nn.Module, variables, images: jax.Array
-) -> jax.Array | tuple[jax.Array, ...]:
-  """-sum_n log p(x_n) over a batch, nats: what training descends.
+    model: Model, variables: PyTree, images: ImagesLike
+) -> Float[Array, ""] | tuple[Float[Array, ""], ...]:
+  """Return -sum_n log p(x_n) over a batch, in nats: what training minimises.
 
-  As `log_prob`, but the logits, and their gradients, exist for a few rows at a
-  time only.
+  Logits and their gradients exist only for a few rows at a time. `log_prob` makes them
+  all at once.
 
-  Args and errors: see `log_probs`.
+  Args:
+    model: see `log_probs`.
+    variables: see `log_probs`.
+    images: see `log_probs`.
 
   Returns:
-    A scalar; of a multi-scale model a tuple of them, each scale's sum given the
+    A scalar. For a multi-scale model it is a tuple: the sum of each scale given the
     scale before it, the coarsest first.
+
+  Raises:
+    InputError: see `log_probs`.
   """
   model = arguments.unbound(model)
   arguments.check_variables(model, variables)
-  images = arguments.image_values(model.config, images)
-  return model.apply(variables, images, method="total_nats")
+  checked = arguments.image_values(model.config, images)
+  return one_or_all(model.apply(variables, checked, method="nats_by_scale"))

@@ -1,4 +1,4 @@
-"""What the logits of a pixel see, measured with gradients (the paper's Figure 4).
+"""What the logits of a pixel see, measured with gradients (paper, Figure 4).
 
 Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """
@@ -7,46 +7,53 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
-from pixelrnn_jax import arguments
+from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import Model, PixelRNN
 
 
 def receptive_field(
-    model, variables, pixel: tuple[int, int], key: jax.Array, num: int = 8
-) -> jax.Array:
-  """How the logits of a pixel move with each value of the image.
+    model: Model,
+    variables: PyTree,
+    pixel: tuple[int, int],
+    key: PRNGKeyArray,
+    num: int = 8,
+) -> Float[Array, "H W C"]:
+  """Measure how the logits of a pixel move with each value of the image.
 
       field_j = mean_n | sum_k u_nk d logit_k(x_n) / d x_j |
 
-  over all K logits of the pixel's channels, at `num` images x_n of uniform real
-  values in 0 .. levels - 1, each with weights u_nk of its own from a standard normal
-  distribution. The mean tends to sqrt(2 / pi) times that of
-  (sum_k (d logit_k / d x_j)^2)^(1/2), so dependencies do not cancel.
+  The sum runs over all K logits of the pixel's channels. The mean runs over `num`
+  images x_n of uniform real values in 0 to levels - 1. Each image has its own weights
+  u_nk from a standard normal distribution. The mean tends to sqrt(2 / pi) times that
+  of (sum_k (d logit_k / d x_j)^2)^(1/2), so dependencies do not cancel.
 
-  What masks and shape keep from the pixel is exactly 0: it is in no product.
-  The rest is not 0, unless its gradient is 0 at all images (a ReLU that is shut
-  for all of them) or below the smallest number of the dtype (in float32 1e-38:
-  an LSTM may forget that much over a hundred steps).
+  A value that masks and shape hide from the pixel is exactly 0, because it is in no
+  product. Another value is 0 only where its gradient is 0 at all images (behind a ReLU
+  that is closed for all of them) or below the smallest number of the dtype (1e-38 in
+  float32: an LSTM may forget that much over a hundred steps).
 
   Args:
     model: from `build_model`, of a single scale.
     variables: from `model.init`, or trained.
     pixel: (row, column) from 0.
-    key: of images and weights.
-    num: images that are averaged, one after another, so memory is that of one.
+    key: draws the images and the weights.
+    num: how many images are averaged. They run one after another, so the memory is
+      that of one.
 
   Returns:
-    [H, W, C], float32 (float64 for that dtype), not negative. Values are apart, as
-    a pixel's G sees its R. `field.sum(axis=-1)` is the picture.
+    [H, W, C], float32 (float64 for that dtype), not negative. Values are kept apart,
+    as a pixel's G sees its R. `field.sum(axis=-1)` is the picture.
 
   Raises:
-    InputError: a multi-scale model, variables of another model, a pixel outside the
-      image, or num below 1.
+    InputError: the model has several scales, the variables are another model's, the
+      pixel is outside the image, or num is below 1.
   """
   model = arguments.unbound(model)
   config = model.config
-  if config.multi_scale:
+  if not isinstance(model, PixelRNN):
     raise InputError(
         "Receptive fields are shown of models of a single scale: the smaller image"
         " of a multi-scale model also tells of what is to come. For the network of"
@@ -73,19 +80,25 @@ def receptive_field(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mean_gradient(model, variables, row, column, keys) -> jax.Array:
-  """The equation of `receptive_field`, one key an image."""
+def _mean_gradient(
+    model: PixelRNN,
+    variables: PyTree,
+    row: int | Int[Array, ""],
+    column: int | Int[Array, ""],
+    keys: Key[Array, " num"],
+) -> Float[Array, "H W C"]:
+  """Return the mean of `receptive_field`, with one key for each image."""
   config = model.config
-  dtype = jnp.promote_types(config.dtype, jnp.float32)
+  dtype = ops.at_least_float32(config.dtype)
 
-  def weighted(image, key):
+  def weighted_logits(image, key):
     logits = model.apply(variables, image[None])[0, row, column]
     return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
 
-  def one(key):
-    of_image, of_weights = jax.random.split(key)
+  def one_image(key):
+    image_key, weights_key = jax.random.split(key)
     image = jax.random.uniform(
-        of_image, config.image_shape, dtype, maxval=config.levels - 1)
-    return jnp.abs(jax.grad(weighted)(image, of_weights))
+        image_key, config.image_shape, dtype, maxval=config.levels - 1)
+    return jnp.abs(jax.grad(weighted_logits)(image, weights_key))
 
-  return jax.lax.map(one, keys).mean(axis=0)
+  return jax.lax.map(one_image, keys).mean(axis=0)

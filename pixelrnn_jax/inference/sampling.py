@@ -1,73 +1,77 @@
-"""Samples and completions, value by value in raster order.
+"""Samples and completions, value by value in raster order (paper, section 2.1).
 
-Of a multi-scale model the smallest scale is drawn first, then each larger one given
-the one before.
-
-Shapes: B batch, H height, W width, C channels.
-
-One pass over the image draws all values: every layer computes only what is new at
-a value (`PixelRNN.by_value`), for a whole batch at once and spread over this
-process's devices.
+One pass over the image draws all values. Every layer computes only what is new at a
+value (`PixelRNN.by_value`), for a whole batch at once, spread over this process's
+devices. For a multi-scale model the smallest scale is drawn first, then each larger
+scale given the one before.
 
 Value i = (r W + c) C + channel of image n is drawn with the key
-fold_in(fold_in(key, n), i), so that a sample depends on the key and its own
-index alone, not on how many are drawn together or on how many devices. The values of
-several scales are numbered one scale after another, the coarsest first.
+fold_in(fold_in(key, n), i). So a sample depends on the key and its own index alone, not
+on how many are drawn together or on how many devices. The values of several scales are
+numbered one scale after another, the coarsest first.
+
+Shapes: B batch, H height, W width, C channels.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, PRNGKeyArray, PyTree, UInt8
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError, out_of_memory
+from pixelrnn_jax.inference.scales import ImagesLike, one_or_all
+from pixelrnn_jax.models import Model
 
 
 @out_of_memory("Draw fewer images at a time, with a smaller batch_size.")
 def sample(
-    model: nn.Module, variables, key: jax.Array, num: int | None = None,
-    temperature: float = 1.0, batch_size: int = 256,
+    model: Model,
+    variables: PyTree,
+    key: PRNGKeyArray,
+    num: int | None = None,
+    temperature: float = 1.0,
+    batch_size: int = 256,
     progress: Callable[[int], None] | None = None,
-    small=None, return_scales: bool = False,
-) -> np.ndarray | tuple[np.ndarray, ...]:
-  """Draws images from the model, ancestral sampling (paper, section 2.1).
+    small: ImagesLike | None = None,
+    return_scales: bool = False,
+) -> UInt8[np.ndarray, "num H W C"] | tuple[UInt8[np.ndarray, "num _ _ C"], ...]:
+  """Draw images from the model by ancestral sampling.
 
       x_i ~ softmax(logits(x_<i) / temperature)
 
-  It runs on the host, with programs of its own that are compiled also under
-  `jax.disable_jit`.
+  It runs on the host, with its own programs. They are compiled under
+  `jax.disable_jit` too.
 
-  With `small`, a multi-scale model makes a large image of each small one
-  (super-resolution); several of one are several times the same in `small`.
+  With `small`, a multi-scale model draws a large image for each small one
+  (super-resolution). For several of one, repeat it in `small`.
 
   Args:
     model: from `build_model`.
     variables: from `model.init` or `restore`.
     key: a `jax.random` key.
-    num: how many images, at least 1; 16 by default, or as many as there are small
-      ones.
-    temperature: positive; 1 is the model's distribution, less is safer.
-    batch_size: images that a device draws at a time; bounds the memory.
+    num: how many images, at least 1. The default is 16, or the number of small images.
+    temperature: positive. 1 is the model's distribution; less is safer.
+    batch_size: images that a device draws at a time. It bounds the memory.
     progress: called after each batch with how many images it drew.
-    small: integers [num, h, w, C], the images of one of the smaller scales of a
-      multi-scale model, raw values 0 .. levels - 1.
+    small: the images of one of the smaller scales of a multi-scale model, integers
+      [num, h, w, C], raw values 0 to levels - 1.
     return_scales: return the smaller scales too.
 
   Returns:
-    uint8 [num, H, W, C], raw values 0 .. levels - 1; with `return_scales` a tuple
-    of the images of all scales, the coarsest first. The small ones that are given
-    or drawn are not forced upon the large ones: the model is free to disagree.
+    uint8 [num, H, W, C], raw values 0 to levels - 1. With `return_scales` it is a
+    tuple of the images of all scales, the coarsest first. A large image need not agree
+    with its small one: the model is free to differ.
 
   Raises:
-    InputError: `num` or `batch_size` is no whole number or below 1, the temperature
-      not positive, the key none of `jax.random`, or small images that the model has
-      no scale for, or of another number, dtype or range; variables of another model;
-      a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
+    InputError: `num` or `batch_size` is no whole number or below 1, the temperature is
+      not positive, the key is none of `jax.random`, the variables are another model's,
+      or the small images have a scale that the model has not, or another number, dtype
+      or range. Also for a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
   arguments.check_on_host("sample", variables, key, num, temperature, small)
   model = arguments.unbound(model)
@@ -91,35 +95,41 @@ def sample(
 
 @out_of_memory("Complete fewer images at a time, with a smaller batch_size.")
 def complete(
-    model: nn.Module, variables, key: jax.Array, images, known,
-    temperature: float = 1.0, batch_size: int = 256,
+    model: Model,
+    variables: PyTree,
+    key: PRNGKeyArray,
+    images: ImagesLike,
+    known: ImagesLike,
+    temperature: float = 1.0,
+    batch_size: int = 256,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
-  """Fills in the unknown pixels, each drawn given all values before it.
+) -> UInt8[np.ndarray, "B H W C"]:
+  """Draw the unknown pixels, each value given all values before it.
 
-  It runs on the host, as `sample`.
+  Known values are kept exactly. An unknown value is drawn given only the values before
+  it, so it cannot depend on known values that come later. Like `sample`, it runs on the
+  host.
 
-  Known values are kept exactly, also where they come after unknown ones; those
-  do not see them, as the model's order is fixed. Of a multi-scale model the known
-  pixels that a smaller scale shares are kept there, its others are drawn first and
-  do not see known pixels that are not shared.
+  For a multi-scale model, a known pixel that a smaller scale shares is kept there too.
+  The other pixels of that scale are drawn first, and do not depend on known pixels that
+  it does not share.
 
   Args:
     model: from `build_model`.
     variables: from `model.init` or `restore`.
     key: a `jax.random` key.
-    images: integers [B, H, W, C], raw values 0 .. levels - 1.
-    known: bool [H, W] or [B, H, W]; true where a pixel's values are kept.
-    temperature: positive; 1 is the model's distribution, less is safer.
-    batch_size: images that a device fills in at a time; bounds the memory.
-    progress: called after each batch with how many images it filled in.
+    images: integers [B, H, W, C], raw values 0 to levels - 1.
+    known: bool [H, W] or [B, H, W], true where a pixel's values are kept.
+    temperature: positive. 1 is the model's distribution; less is safer.
+    batch_size: images that a device completes at a time. It bounds the memory.
+    progress: called after each batch with how many images it completed.
 
   Returns:
     uint8 [B, H, W, C].
 
   Raises:
-    InputError: images or mask of another shape, dtype or range; otherwise as
-      `sample`.
+    InputError: the images or the mask have another shape, dtype or range; otherwise
+      see `sample`.
   """
   arguments.check_on_host("complete", variables, key, images, known, temperature)
   model = arguments.unbound(model)
@@ -140,15 +150,28 @@ def complete(
 
 
 def _draw(
-    model: nn.Module, variables, key: jax.Array, images: np.ndarray,
-    known: np.ndarray, temperature: float, batch_size: int,
-    progress: Callable[[int], None] | None, given: tuple[np.ndarray, ...] = (),
-) -> tuple[np.ndarray, ...]:
-  """The images of all scales, the coarsest first.
+    model: Model,
+    variables: PyTree,
+    key: PRNGKeyArray,
+    images: UInt8[np.ndarray, "B H W C"],
+    known: Bool[np.ndarray, "B H W"],
+    temperature: float,
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+    given: tuple[UInt8[np.ndarray, "B _ _ C"], ...] = (),
+) -> tuple[UInt8[np.ndarray, "B _ _ C"], ...]:
+  """Draw the images of all scales, the coarsest first.
 
   Args:
-    given: images of the coarsest scales, which are not drawn.
-    The others: see `complete`.
+    model: see `complete`.
+    variables: see `complete`.
+    key: see `complete`.
+    images: see `complete`.
+    known: see `complete`.
+    temperature: see `complete`.
+    batch_size: see `complete`.
+    progress: see `complete`.
+    given: the images of the coarsest scales, which are not drawn.
   """
   arguments.check_variables(model, variables)
   temperature = check_temperature(temperature)
@@ -156,7 +179,7 @@ def _draw(
   key = arguments.random_key(key)
   factors = model.config.multi_scale
   scales = (*given, *ops.pyramid(images, factors)[len(given):])
-  known = ops.pyramid(known, factors)
+  all_known = ops.pyramid(known, factors)
   total, devices = len(images), jax.local_device_count()
   # As few batches as the bound allows, of one size, so that one program serves.
   batches = -(-total // (batch_size * devices))
@@ -170,21 +193,23 @@ def _draw(
     rows = np.minimum(indices, total - 1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
-    def of_devices(x, rows=rows):
+    def split(x, rows=rows):
       return x[rows].reshape(devices, size, *x.shape[1:])
 
     with jax.disable_jit(False):  # step by step it would take hours
       batch = complete_batch(
-          variables, keys.reshape(devices, size), tuple(map(of_devices, scales)),
-          tuple(map(of_devices, known)), temperature)
+          variables, keys.reshape(devices, size), tuple(map(split, scales)),
+          tuple(map(split, all_known)), temperature)
     drawn.append([np.asarray(x).reshape(-1, *x.shape[2:]) for x in batch])
     if progress is not None:
       progress(min(size * devices, total - start))
   return tuple(np.concatenate(x)[:total] for x in zip(*drawn, strict=True))
 
 
-def _given_scales(model: nn.Module, small) -> tuple[np.ndarray, ...]:
-  """Small images and all scales below theirs, checked; see `sample`."""
+def _given_scales(
+    model: Model, small: ImagesLike
+) -> tuple[UInt8[np.ndarray, "num _ _ C"], ...]:
+  """Return checked small images after the images of all scales below theirs."""
   config = model.config
   smaller = config.scale_shapes()[:-1]
   if not smaller:
@@ -204,62 +229,80 @@ def _given_scales(model: nn.Module, small) -> tuple[np.ndarray, ...]:
 
 
 def value_logits(
-    model: nn.Module, variables, images: jax.Array
-) -> jax.Array | tuple[jax.Array, ...]:
-  """The logits of `model.apply(variables, images)`, computed value by value.
+    model: Model, variables: PyTree, images: ImagesLike
+) -> Float[Array, "B H W C levels"] | tuple[Float[Array, "B _ _ C levels"], ...]:
+  """Compute the logits of `model.apply(variables, images)` value by value.
 
-  What sampling sees when it draws these images; for tests, and a reference for
-  coders.
+  They are what sampling sees when it draws these images. This function is for tests,
+  and a reference for coders.
 
   Args:
+    model: from `build_model`.
+    variables: from `model.init` or `restore`.
     images: integers [B, H, W, C].
 
   Returns:
-    [B, H, W, C, levels]; of a multi-scale model a tuple, one entry a scale, the
-    coarsest first.
+    [B, H, W, C, levels]. For a multi-scale model it is a tuple, one entry for each
+    scale, the coarsest first.
 
   Raises:
-    InputError: images or variables of another model, as in `log_probs`.
+    InputError: see `log_probs`.
   """
   model = arguments.unbound(model)
   arguments.check_variables(model, variables)
-  images = arguments.image_values(model.config, images)
-  arguments.check_shape(images, model.config.image_shape)
+  checked = arguments.image_values(model.config, images)
+  arguments.check_shape(checked, model.config.image_shape)
   with jax.disable_jit(False):  # step by step it would take minutes
-    return _value_logits(model, variables, images)
+    return one_or_all(_value_logits(model, variables, checked))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _value_logits(model, variables, images):
-  """`value_logits` of images that have been looked at."""
+def _value_logits(
+    model: Model, variables: PyTree, images: Integer[Array, "B H W C"]
+) -> tuple[Float[Array, "B _ _ C levels"], ...]:
+  """Return `value_logits` of checked images, for all scales."""
   scales = ops.pyramid(images, model.config.multi_scale)
 
   def look_up(scale, state, logits, row, column, channel):
     return state, scales[scale][:, row, column, channel], logits
 
   results, _ = by_value(model, variables, look_up, len(images))
-  logits = tuple(
+  return tuple(
       jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0)) for _, logits in results)
-  return logits if model.config.multi_scale else logits[0]
 
 
 def by_value(
-    model: nn.Module, variables, choose: Callable, batch: int,
-    given: tuple[jax.Array, ...] = (), state=(),
-) -> tuple:
-  """`MultiScalePixelRNN.by_value`, also of a model of a single scale."""
-  if model.config.multi_scale:
-    return model.apply(variables, choose, batch, given, state, method="by_value")
-  choose = functools.partial(choose, 0)
-  *result, state = model.apply(
-      variables, choose, batch, state=state, method="by_value")
-  return (tuple(result),), state
+    model: Model,
+    variables: PyTree,
+    choose: Callable[..., tuple],
+    batch: int,
+    given: Sequence[Integer[Array, "B _ _ C"]] = (),
+    state: PyTree = (),
+) -> tuple[tuple[tuple[Integer[Array, "B _ _ C"], PyTree], ...], PyTree]:
+  """Run the model value by value; see `MultiScalePixelRNN.decode_scales`.
+
+  Args:
+    model: from `build_model`, of one or more scales.
+    variables: from `model.init` or `restore`.
+    choose: a function of (scale, state, logits, row, column, channel).
+    batch: B.
+    given: the images of the coarsest scales, which are taken as they are.
+    state: what `choose` gets at the first value.
+
+  Returns:
+    (images, collected) of each scale, and the state after the last value.
+  """
+  return model.apply(variables, choose, batch, given, state, method="decode_scales")
 
 
 def check_temperature(temperature: float) -> float:
-  """The temperature; raises InputError unless it is positive and finite.
+  """Return the temperature; raise InputError unless it is positive and finite.
 
-  Also below the least normal float32, which the division would take for 0.
+  Numbers below the least normal float32 are refused too: the division would take them
+  for 0.
+
+  Args:
+    temperature: as a user gave it.
   """
   least = np.finfo(np.float32).tiny
   return arguments.real(
@@ -268,25 +311,44 @@ def check_temperature(temperature: float) -> float:
       " probable values use 1e-3, say.")
 
 
-def draw(logits: jax.Array, keys: jax.Array, index, temperature) -> jax.Array:
-  """One value for each image: logits [B, levels], keys [B] to int32 [B]."""
+def draw(
+    logits: Float[Array, "B levels"],
+    keys: Key[Array, " B"],
+    index: int | Int[Array, ""],
+    temperature: float | Float[Array, ""],
+) -> Int[Array, " B"]:
+  """Draw one value for each image.
+
+  Args:
+    logits: [B, levels].
+    keys: of the images, [B].
+    index: the value's number, which is folded into the keys.
+    temperature: positive.
+
+  Returns:
+    int32 [B].
+  """
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
   # The most probable value stays at 0 however small the temperature is.
   logits = logits - logits.max(axis=-1, keepdims=True)
   return jax.vmap(jax.random.categorical)(keys, logits / temperature)
 
 
-def first_indices(shapes) -> list[int]:
-  """The number of the first value of each scale, given the scales' shapes."""
+def first_indices(shapes: Sequence[tuple[int, int, int]]) -> list[int]:
+  """Return the number of the first value of each scale.
+
+  Args:
+    shapes: (H, W, C) of each scale, the coarsest first.
+  """
   sizes = [math.prod(shape) for shape in shapes]
   return [sum(sizes[:scale]) for scale in range(len(sizes))]
 
 
 @functools.lru_cache(maxsize=8)
 def make_completer(
-    model: nn.Module, devices: tuple[jax.Device, ...], given: int = 0
-) -> Callable:
-  """`complete` for a batch on each device, compiled once for a model.
+    model: Model, devices: tuple[jax.Device, ...], given: int = 0
+) -> Callable[..., tuple[Array, ...]]:
+  """Compile `complete` for a batch on each device, once for a model.
 
   Args:
     model: from `build_model`.
@@ -294,8 +356,9 @@ def make_completer(
     given: how many of the coarsest scales are not drawn but taken as they are.
 
   Returns:
-    A function of variables, keys [D, B], images [D, B, H, W, C] of each scale, the
-    coarsest first, known [D, B, H, W] of each and temperature to the images of each.
+    A function of the variables, keys [D, B], the images [D, B, H, W, C] of each scale,
+    known [D, B, H, W] of each scale, and the temperature. It returns the images of
+    each scale. Scales are in order, the coarsest first.
   """
   shapes = model.config.scale_shapes()
   first = first_indices(shapes)

@@ -9,25 +9,28 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models.multi_scale import MultiScalePixelRNN
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 
+Model = PixelRNN | MultiScalePixelRNN
 
-def build_model(config: ModelConfig) -> PixelRNN | MultiScalePixelRNN:
-  """The model of a configuration.
+
+def build_model(config: ModelConfig) -> Model:
+  """Return the model of a configuration.
 
   Args:
     config: kind, image shape and sizes.
 
   Returns:
-    A `flax.linen.Module`: `model.init(key, images)` makes the variables,
-    `model.apply(variables, images)` the logits, see `PixelRNN.__call__`. With
-    `config.multi_scale` a `MultiScalePixelRNN`, whose logits are a tuple, one entry
-    a scale, the coarsest first.
+    A `flax.linen.Module`. `model.init(key, images)` draws the variables, and
+    `model.apply(variables, images)` computes the logits; see `PixelRNN.__call__`.
+    With `config.multi_scale` it is a `MultiScalePixelRNN`, whose logits are a tuple,
+    one entry for each scale, the coarsest first.
 
   Raises:
-    InputError: (a ValueError) the sizes make no model, or float64 is asked for
-      while JAX's 64-bit types are off.
+    InputError: (a ValueError) the sizes make no model, or float64 is asked for while
+      JAX's 64-bit types are off.
   """
   config.validate()
-  if config.dtype == "float64" and not jax.config.jax_enable_x64:
+  enabled = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+  if config.dtype == "float64" and not enabled:
     raise InputError(
         "model.dtype='float64' needs JAX's 64-bit types: set the environment"
         " variable JAX_ENABLE_X64=1 or call"

@@ -1,70 +1,97 @@
-"""The Diagonal BiLSTM's layer (paper, section 3.2)."""
+"""The Diagonal BiLSTM's layer (paper, section 3.2 and Figure 5, right)."""
 
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.layer import Layer, Pixel, add
-from pixelrnn_jax.models.parameters import Init, recurrence
+from pixelrnn_jax.models.layer import Known, Layer, add, mask_b
+from pixelrnn_jax.models.parts import MaskedConvolution, Params, Recurrence
 
 DIRECTIONS = 2
-# Side by side, 8 of 16 images made a layer 1.3 (h = 128) to 2 (h = 16) times
-# faster on 2 CPU cores; more of them gained nothing.
+# Side by side, 8 of 16 images made a layer 1.3 (h = 128) to 2 (h = 16) times faster
+# on 2 CPU cores. More of them gained nothing.
 STRIP = 8
 
 
-class Above(NamedTuple):
-  """The row above, [W, B, h], `right` from the right edge to the left.
+class Cache(NamedTuple):
+  """The row above.
 
   Attributes:
-    left: hidden states of the left-to-right direction.
-    right: hidden states of the right-to-left direction, mirrored.
-    output: what that direction adds to f(x) of this row, not mirrored.
+    left_to_right: the hidden states of this direction, [W, B, h].
+    right_to_left: those of the other one, mirrored: from the right edge to the left.
+    shifted: what the right-to-left direction adds to f(x) of the next row, [W, B, h],
+      not mirrored.
   """
 
-  left: jax.Array
-  right: jax.Array
-  output: jax.Array
+  left_to_right: Float[Array, "W B h"]
+  right_to_left: Float[Array, "W B h"]
+  shifted: Float[Array, "W B h"]
 
 
-class DiagonalBiLSTMLayer(Layer):
-  """Along the diagonals from both top corners; see `ops.diagonal_scan`.
+class Contribution(NamedTuple):
+  """What the row above and all biases contribute to a row.
 
-      gates      = K_is x (+ biases)        1x1, mask B, 2h to 4h a direction
+  Attributes:
+    gates: the left-to-right direction's product with the states above, [W, B, 4h].
+    shifted: see `Cache`.
+  """
+
+  gates: Float[Array, "W B G"]
+  shifted: Float[Array, "W B h"]
+
+
+class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
+  """LSTMs along the diagonals from both top corners; see `ops.diagonal_scan`.
+
+      gates      = K_is x (+ biases)        1 x 1, mask B, 2h to 4h a direction
       f(x)[r, c] = left_to_right[r, c] + right_to_left[r - 1, c]
 
-  The right-to-left states are those of the mirrored map, mirrored back; they are
-  used one row lower, so that no pixel sees those to its right in its own row. Each
-  direction has its own biases, where it has its own gates: at the pixel of x that
-  they are of.
+  The right-to-left direction runs on the mirrored map, and its states are mirrored
+  back. They are used one row lower, so no pixel sees those to its right in its own
+  row. Each direction has its own gates, and so its own biases, at the pixel of x that
+  they belong to.
 
-  Value by value, the left-to-right direction goes along with the pixels; the
-  other one runs over a whole row when the row is complete.
+  Value by value, the left-to-right direction follows the pixels. The right-to-left
+  direction runs over a row when the row is complete. The left cache holds the states
+  of the left-to-right direction at the pixel to the left, [B, h].
+
+  Parameters, besides those of `Layer`:
+    input_to_state: kernel [2h, 8h], bias [8h], the two directions side by side.
+    state_to_state: kernel [2, 2, h, 4h] of (direction, tap: above and before), the
+      learned initial states hidden and cell [2, h].
   """
 
-  conditioned = "input_to_state"
-
-  @functools.cached_property
-  def masks(self) -> dict[str, np.ndarray]:
-    blocks = DIRECTIONS * ops.GATES
-    mask = self.mask((1, 1), self.trunk, self.hidden, blocks)
-    return super().masks | {"input_to_state": mask[0, 0]}
-
-  def inits(self) -> dict[str, Init]:
-    shape = (2, self.hidden, ops.GATES * self.hidden)
-    return super().inits() | {"state_to_state": recurrence(shape, (DIRECTIONS,))}
+  def __init__(self, config: ModelConfig, conditional: bool = False):
+    hidden = config.hidden
+    mask = mask_b(config, (1, 1), 2 * hidden, hidden, DIRECTIONS * ops.GATES)
+    self.input_to_state = MaskedConvolution(mask[0, 0])
+    scan = functools.partial(
+        ops.diagonal_scan, implementation=config.implementation,
+        unroll=config.unroll)
+    self.state_to_state = Recurrence(
+        scan, (2, hidden, ops.GATES * hidden), (DIRECTIONS,))
+    super().__init__(
+        config, conditional, {
+            "input_to_state": self.input_to_state,
+            "state_to_state": self.state_to_state,
+        }, self.input_to_state)
 
   def images_per_strip(self, batch: int) -> int:
-    """How many of the batch's images stand side by side in the skewed map.
+    """Return how many of the batch's images stand side by side in the skewed map.
 
-    On a CPU up to `STRIP`, as work is the limit there; elsewhere, where the
-    number of steps is, one. Images higher than wide have a map of their own.
+    By default it is up to `STRIP` on a CPU, where the amount of work limits the
+    speed, and one elsewhere, where the number of steps does. An image that is higher
+    than wide has a map of its own.
+
+    Args:
+      batch: B.
     """
     height, width, _ = self.config.image_shape
     wanted = self.config.images_per_strip
@@ -75,80 +102,116 @@ class DiagonalBiLSTMLayer(Layer):
     return max(n for n in range(1, wanted + 1) if batch % n == 0)
 
   def features(
-      self, params: dict, x: jax.Array, biases: jax.Array | None
-  ) -> jax.Array:
+      self,
+      params: Params,
+      x: Float[Array, "H W B F"],
+      biases: Float[Array, "H W B G"] | None,
+  ) -> Float[Array, "H W B h"]:
     images = self.images_per_strip(x.shape[2])
     width = x.shape[1] if images > 1 else None
     if biases is not None:
       biases = ops.to_strips(biases, images)
-    gates = add(self.dense(params, "input_to_state", ops.to_strips(x, images)), biases)
+    gates = add(
+        self.input_to_state(params["input_to_state"], ops.to_strips(x, images)),
+        biases)
+    # Skew both directions, the right-to-left one mirrored, and run them together.
     left, right = jnp.split(gates, DIRECTIONS, axis=-1)
     skewed = jnp.stack([ops.skew(left), ops.skew(right[:, ::-1])], axis=1)
-    states = ops.diagonal_scan(
-        skewed, **params["state_to_state"], width=width,
-        implementation=self.config.implementation, unroll=self.config.unroll)
+    states = self.state_to_state(params["state_to_state"], skewed, width)
     left = ops.unskew(states[:, 0])
     right = ops.unskew(states[:, 1])[:, ::-1]
+    # Shift the right-to-left states down by one row.
     y = left + jnp.pad(right, ((1, 0), (0, 0), (0, 0), (0, 0)))[:-1]
     return ops.from_strips(y, images)
 
-  def channel_params(self, params: dict, channel: int) -> dict:
+  def channel_weights(self, params: Params, channel: int) -> Params:
     gates = ops.GATES * self.hidden
     inputs = params["input_to_state"]["kernel"][..., :gates]
-    inputs = inputs * self.masks["input_to_state"][:, :gates]
-    known = groups.known(self.trunk, channel, self.channels)
+    inputs = inputs * self.input_to_state.mask[:, :gates]
+    known = groups.count_known(self.trunk, channel, self.channels)
     own_row = jnp.concatenate(
         [params["state_to_state"]["kernel"][..., 0, 1, :, :],
          inputs[..., :known, :]], axis=-2)
-    return super().channel_params(params, channel) | {
-        "own_row": self.own(own_row, channel, ops.GATES)}
+    return {
+        **super().channel_weights(params, channel),
+        "own_row": {"kernel": self.select(own_row, channel, ops.GATES)},
+    }
 
-  def start(self, params: dict, batch: int) -> Above:
+  def init_cache(self, params: Params, batch: int) -> Cache:
     shape = (self.width, batch, self.hidden)
     initial = params["state_to_state"]["hidden"].astype(self.config.dtype)
     left, right = (jnp.broadcast_to(x, shape) for x in initial)
-    return Above(left, right, jnp.zeros(shape, self.config.dtype))
+    return Cache(left, right, jnp.zeros(shape, self.config.dtype))
 
-  def row(self, params, state: Above, biases) -> tuple[jax.Array, jax.Array]:
+  def contribution_from_above(
+      self, params: Params, cache: Cache, biases: Float[Array, "W B G"] | None
+  ) -> Contribution:
     kernel = params["state_to_state"]["kernel"][0, 0]
     bias = add(params["input_to_state"]["bias"], biases)
-    gates = ops.product(state.left, kernel.astype(state.left.dtype))
-    return gates + jnp.split(bias, DIRECTIONS, axis=-1)[0], state.output
+    gates = ops.product(
+        cache.left_to_right, kernel.astype(cache.left_to_right.dtype))
+    return Contribution(
+        gates + jnp.split(bias, DIRECTIONS, axis=-1)[0], cache.shifted)
 
-  def start_row(self, params: dict, batch: int) -> ops.State:
-    return self.edge(params, 0, batch)
+  def init_left_cache(self, params: Params, batch: int) -> ops.State:
+    return self.initial_state(params, 0, batch)
 
-  def edge(self, params: dict, direction: int, batch: int) -> ops.State:
-    """The learned states before the first pixel of a row."""
+  def initial_state(
+      self, params: Params, direction: int, batch: int
+  ) -> ops.State:
+    """Return a direction's learned states before the first pixel of a row.
+
+    Args:
+      params: of the layer.
+      direction: 0 is left to right, 1 is right to left.
+      batch: B.
+
+    Returns:
+      States [B, h].
+    """
     initial = params["state_to_state"]
     shape = (batch, self.hidden)
-    wide = jnp.promote_types(self.config.dtype, jnp.float32)
+    wide = ops.at_least_float32(self.config.dtype)
     return ops.State(
         jnp.broadcast_to(
             initial["hidden"][direction], shape).astype(self.config.dtype),
         jnp.broadcast_to(initial["cell"][direction], shape).astype(wide))
 
-  def new(self, params, channel, above, left, pixel: Pixel) -> Pixel:
-    gates, output = above
-    seen = jnp.concatenate([left.hidden, pixel["x"]], axis=-1)
-    gates = self.own(gates, channel, ops.GATES) + ops.product(
-        seen, params["own_row"].astype(seen.dtype))
-    state = ops.lstm_cell(gates, self.own(left.cell, channel))
+  def features_step(
+      self,
+      weights: Params,
+      channel: int,
+      above: Contribution,
+      left: ops.State,
+      known: Known,
+  ) -> Known:
+    seen = jnp.concatenate([left.hidden, known["x"]], axis=-1)
+    own_row = weights["own_row"]["kernel"].astype(seen.dtype)
+    gates = self.select(above.gates, channel, ops.GATES) + ops.product(seen, own_row)
+    state = ops.lstm_cell(gates, self.select(left.cell, channel))
     hidden = state.hidden.astype(seen.dtype)
     return {
         "hidden": hidden, "cell": state.cell,
-        "features": hidden + self.own(output, channel),
+        "features": hidden + self.select(above.shifted, channel),
     }
 
-  def next_pixel(self, left: ops.State, pixel: Pixel) -> ops.State:
-    return ops.State(pixel["hidden"], pixel["cell"])
+  def update_left_cache(self, left: ops.State, known: Known) -> ops.State:
+    del left
+    return ops.State(known["hidden"], known["cell"])
 
-  def next_row(self, params, state: Above, row: Pixel, biases) -> Above:
-    """Runs the right-to-left direction over the finished row."""
-    gates = add(self.dense(params, "input_to_state", row["x"]), biases)
+  def update_cache(
+      self,
+      params: Params,
+      cache: Cache,
+      row: Known,
+      biases: Float[Array, "W B G"] | None,
+  ) -> Cache:
+    """Run the right-to-left direction over the finished row; see `Layer`."""
+    gates = add(self.input_to_state(params["input_to_state"], row["x"]), biases)
     gates = jnp.split(gates, DIRECTIONS, axis=-1)[1][::-1]
     above, before = params["state_to_state"]["kernel"][1].astype(gates.dtype)
-    gates = gates + ops.product(state.right, above)
+    # The contribution of the row above, for all pixels at once.
+    gates = gates + ops.product(cache.right_to_left, above)
 
     def step(state, gates):
       gates = gates + ops.product(state.hidden, before)
@@ -156,6 +219,6 @@ class DiagonalBiLSTMLayer(Layer):
       new = ops.State(new.hidden.astype(state.hidden.dtype), new.cell)
       return new, new.hidden
 
-    edge = self.edge(params, 1, row["x"].shape[1])
-    right = lax.scan(step, edge, gates)[1]
-    return Above(row["hidden"], right, right[::-1])
+    start = self.initial_state(params, 1, row["x"].shape[1])
+    right = lax.scan(step, start, gates)[1]
+    return Cache(row["hidden"], right, right[::-1])

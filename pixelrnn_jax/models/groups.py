@@ -1,20 +1,32 @@
-"""Cutting parameters and maps into the groups of single channels.
+"""Cut parameters and maps to the feature group of one channel (paper, section 3.4).
 
-For running a network value by value: the features of channel c's group are
-computed from those of the groups up to c, and no others.
+Value by value, the features of a channel's group are computed from the groups up to
+that channel, and from no others.
 
 Shapes: F input features, G output features, g features of a group.
 """
 
-import jax
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from pixelrnn_jax import ops
-from pixelrnn_jax.models.parameters import Params
+from pixelrnn_jax.models.parts import Weights
 
 
-def own(x: jax.Array, channel: int, channels: int, blocks: int = 1) -> jax.Array:
-  """The channel's features in each block, [..., blocks * G] to [..., blocks * g]."""
+def select(
+    x: Float[Array, "*N G"], channel: int, channels: int, blocks: int = 1
+) -> Float[Array, "*N g"]:
+  """Return the features of a channel's group in each block.
+
+  Args:
+    x: [..., blocks G].
+    channel: the channel.
+    channels: how many there are.
+    blocks: how many blocks of features stand side by side; see `ops.conv_mask`.
+
+  Returns:
+    [..., blocks g].
+  """
   features = x.shape[-1] // blocks
   group = ops.group_slices(features, channels)[channel]
   x = x.reshape(*x.shape[:-1], blocks, features)[..., group]
@@ -22,21 +34,34 @@ def own(x: jax.Array, channel: int, channels: int, blocks: int = 1) -> jax.Array
   return x.reshape(*x.shape[:-2], blocks * (group.stop - group.start))
 
 
-def known(features: int, channel: int, channels: int) -> int:
-  """How many features belong to the groups up to and with the channel's."""
+def count_known(features: int, channel: int, channels: int) -> int:
+  """Return how many features belong to the groups up to and with a channel's."""
   return ops.group_slices(features, channels)[channel].stop
 
 
-def cut(params: Params, mask: np.ndarray, channel: int, channels: int) -> Params:
-  """A 1x1 convolution (mask B) cut to the channel: [..., F, G] to [..., known, g]."""
+def cut(
+    params: Weights, mask: Bool[np.ndarray, "F G"], channel: int, channels: int
+) -> Weights:
+  """Mask a 1 x 1 convolution and cut it to a channel's group.
+
+  Args:
+    params: kernel [..., F, G] and bias [..., G].
+    mask: mask B.
+    channel: the channel.
+    channels: how many there are.
+
+  Returns:
+    kernel [..., known, g] and bias [..., g], where `known` counts the features of the
+    groups up to this channel's.
+  """
   kernel = params["kernel"] * mask
-  rows = known(kernel.shape[-2], channel, channels)
+  rows = count_known(kernel.shape[-2], channel, channels)
   return {
-      "kernel": own(kernel[..., :rows, :], channel, channels),
-      "bias": own(params["bias"], channel, channels),
+      "kernel": select(kernel[..., :rows, :], channel, channels),
+      "bias": select(params["bias"], channel, channels),
   }
 
 
-def dense(params: Params, x: jax.Array) -> jax.Array:
-  """What `cut` has cut, applied: [..., known] to [..., g], of x's dtype."""
+def dense(params: Weights, x: Float[Array, "*N known"]) -> Float[Array, "*N g"]:
+  """Apply a 1 x 1 convolution from `cut`, [..., known] to [..., g], of x's dtype."""
   return x @ params["kernel"].astype(x.dtype) + params["bias"].astype(x.dtype)

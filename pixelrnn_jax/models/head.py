@@ -1,12 +1,13 @@
 """The output layers: from the trunk to logits and likelihoods (paper, Table 1).
 
-    2 x (ReLU, 1x1 convolution, mask B) -> ReLU, 1x1 to the logits, mask B
+    2 x (ReLU, 1 x 1 convolution, mask B) -> ReLU, 1 x 1 to the logits, mask B
 
-For natural images they are a third of the network's arithmetic and, at 256 logits
-a value, most of its memory. So the total likelihood, which training needs, goes
-through them a few rows at a time.
+For natural images these layers are a third of the network's arithmetic. At 256 logits
+for each value they need most of its memory. So the likelihood of a batch, which
+training needs, is computed a few rows at a time (`Head.chunked_nats`).
 
-Shapes: H height, W width, B batch, C channels, F features. Maps are [H, W, B, F].
+Shapes: H height, W width, B batch, C channels, h hidden units, F features. Maps are
+[H, W, B, F].
 """
 
 import functools
@@ -15,119 +16,160 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Integer, Real
 
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.parameters import Params
+from pixelrnn_jax.models.parts import Composite, MaskedConvolution, Params
 
-# The largest map that `total_nats` makes at once, in values (16 MiB of float32):
-# smaller ones make products that fall short of the machine's peak.
+# The largest map that `Head.chunked_nats` makes at once, in values: 16 MiB of float32.
+# With smaller maps the matrix products are slower than the machine allows.
 _CHUNK = 2**22
 
 
-class Head:
-  """The output layers of a configuration; `params` is a list of theirs."""
+class Head(Composite):
+  """The two output layers and the layer that makes the logits.
+
+  Parameters:
+    head_0, head_1, head_2: kernel [F, G] and bias [G] each.
+  """
 
   def __init__(self, config: ModelConfig):
     self.config = config
     self.channels = config.image_shape[2]
-
-  @functools.cached_property
-  def masks(self) -> list[np.ndarray]:
-    config = self.config
     values = 1 if config.levels == 2 else config.levels
     widths = [2 * config.hidden, config.head_features, config.head_features,
               self.channels * values]
-    return [
-        ops.conv_mask("B", (1, 1), features, outputs, self.channels)[0, 0]
-        for features, outputs in zip(widths[:-1], widths[1:], strict=True)
-    ]
+    self.layers = {
+        f"head_{i}": MaskedConvolution(
+            ops.conv_mask("B", (1, 1), *pair, self.channels)[0, 0])
+        for i, pair in enumerate(zip(widths[:-1], widths[1:], strict=True))
+    }
+    self.parts = self.layers
 
-  def logits(self, params: list[Params], x: jax.Array) -> jax.Array:
-    """[..., 2h] to [..., C, levels]."""
-    for layer, mask in zip(params, self.masks, strict=True):
-      x = ops.masked_dense(jax.nn.relu(x), **layer, mask=mask)
+  def __call__(
+      self, params: Params, x: Float[Array, "*N F"]
+  ) -> Float[Array, "*N C levels"]:
+    """Compute the logits of all values.
+
+    Args:
+      params: of the output layers.
+      x: the trunk, [..., 2h].
+
+    Returns:
+      [..., C, levels], in at least float32.
+    """
+    for name, layer in self.layers.items():
+      x = layer(params[name], jax.nn.relu(x))
     return self._finish(x.reshape(*x.shape[:-1], self.channels, -1))
 
-  def _finish(self, x: jax.Array) -> jax.Array:
-    """The last layer's output for a channel to its logits, [..., levels]."""
-    x = x.astype(jnp.promote_types(self.config.dtype, jnp.float32))
+  def _finish(self, x: Float[Array, "*N outputs"]) -> Float[Array, "*N levels"]:
+    """Turn the last layer's output for a channel into its logits.
+
+    For two levels the only output l becomes (0, l), so p(1) = sigmoid(l).
+    """
+    x = x.astype(ops.at_least_float32(self.config.dtype))
     if self.config.levels == 2:
       x = jnp.concatenate([jnp.zeros_like(x), x], axis=-1)
     return x
 
-  def total_nats(
-      self, params: list[Params], x: jax.Array, values: jax.Array
-  ) -> jax.Array:
-    """-sum log p over all values of a batch, and a gradient of its own.
-
-    The gradient is taken along with the sum, a few rows at a time, so that
-    neither ever holds all logits and nothing is computed twice.
+  def nats(
+      self, params: Params, x: Float[Array, "*N F"], values: Real[Array, "*N C"]
+  ) -> Float[Array, ""]:
+    """Return -sum log p of some values, with all their logits in memory at once.
 
     Args:
-      params: the output layers'.
+      params: of the output layers.
+      x: the trunk, [..., 2h].
+      values: integers [..., C].
+    """
+    return -ops.categorical_log_probs(self(params, x), values).sum()
+
+  def chunked_nats(
+      self,
+      params: Params,
+      x: Float[Array, "H W B F"],
+      values: Integer[Array, "H W B C"],
+  ) -> Float[Array, ""]:
+    """Return -sum log p over all values of a batch, a few rows at a time.
+
+    The gradient is computed together with the sum. So neither of them ever holds all
+    logits, and nothing is computed twice.
+
+    Args:
+      params: of the output layers.
       x: the trunk, [H, W, B, 2h].
       values: integers [H, W, B, C].
 
     Returns:
-      A scalar, float32 (float64 for that dtype).
+      A scalar in nats, float32 (float64 for that dtype).
     """
     height, *rest = values.shape[:3]
-    widest = max(mask.shape[1] for mask in self.masks) * int(np.prod(rest))
+    widest = max(mask.shape[1] for mask in self.masks.values()) * int(np.prod(rest))
     rows = max(
         n for n in range(1, height + 1)
         if height % n == 0 and (n == 1 or n * widest <= _CHUNK))
     x, values = (
         a.reshape(height // rows, rows, *a.shape[1:]) for a in (x, values))
-    return _total_nats(self, params, x, values)
+    return _sum_over_chunks(self, params, x, values)
 
-  def _nats(self, params: list[Params], x: jax.Array, values: jax.Array) -> jax.Array:
-    """-sum log p, with all logits at once."""
-    return -ops.categorical_log_probs(self.logits(params, x), values).sum()
+  # Value by value; see `decoding.py`.
 
-  # Value by value.
-
-  def channel_params(self, params: list[Params], channel: int) -> list[Params]:
-    """The weights of one channel's group."""
-    return [
-        groups.cut(layer, mask, channel, self.channels)
-        for layer, mask in zip(params, self.masks, strict=True)
-    ]
-
-  def value_logits(
-      self, params: list[Params], known: list[list[jax.Array]], x: jax.Array
-  ) -> tuple[jax.Array, list[list[jax.Array]]]:
-    """Logits of a channel at a pixel.
+  def channel_weights(self, params: Params, channel: int) -> Params:
+    """Return the weights of one channel's group, masked and cut to size.
 
     Args:
-      params: from `channel_params`.
-      known: what it returned for the channel before, [[], [], []] at the first.
+      params: of the output layers.
+      channel: the channel.
+    """
+    return {
+        name: groups.cut(params[name], layer.mask, channel, self.channels)
+        for name, layer in self.layers.items()
+    }
+
+  def step(
+      self,
+      weights: Params,
+      known: list[list[Float[Array, "B _"]]],
+      x: Float[Array, "B g"],
+  ) -> tuple[Float[Array, "B levels"], list[list[Float[Array, "B _"]]]]:
+    """Compute the logits of one channel at a pixel.
+
+    Args:
+      weights: from `channel_weights`.
+      known: what `step` returned for the channel before, [[], [], []] for the first
+        one.
       x: the channel's group of the trunk, [B, group of 2h].
 
     Returns:
-      [B, levels], and the inputs of the layers, groups up to this one.
+      The logits [B, levels], and for each layer its inputs of the groups up to this
+      one.
     """
-    known = [list(groups_before) for groups_before in known]
-    for inputs, layer in zip(known, params, strict=True):
+    known = [list(inputs) for inputs in known]
+    for inputs, layer in zip(known, weights.values(), strict=True):
       inputs.append(jax.nn.relu(x))
       x = groups.dense(layer, jnp.concatenate(inputs, axis=-1))
     return self._finish(x), known
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _total_nats(head: Head, params, x, values):
+def _sum_over_chunks(head: Head, params, x, values):
+  """Return the sum of `Head.nats` over the leading axis of x and values."""
+
   def one_chunk(total, chunk):
-    return total + head._nats(params, *chunk), None
+    return total + head.nats(params, *chunk), None
 
   return lax.scan(one_chunk, _zero(head), (x, values))[0]
 
 
-def _total_nats_forward(head: Head, params, x, values):
+def _sum_over_chunks_forward(head: Head, params, x, values):
+  """Return the sum, and the gradients of the parameters and of x."""
+
   def one_chunk(carry, chunk):
     total, sums = carry
     nats, (gradient, x_gradient) = jax.value_and_grad(
-        head._nats, argnums=(0, 1))(params, *chunk)
+        head.nats, argnums=(0, 1))(params, *chunk)
     return (total + nats, jax.tree.map(jnp.add, sums, gradient)), x_gradient
 
   start = (_zero(head), jax.tree.map(jnp.zeros_like, params))
@@ -135,14 +177,16 @@ def _total_nats_forward(head: Head, params, x, values):
   return total, (gradient, x_gradient)
 
 
-def _total_nats_backward(head: Head, gradients, cotangent):
+def _sum_over_chunks_backward(head: Head, gradients, cotangent):
+  """Multiply the gradients by that of the sum."""
   del head
   gradients = jax.tree.map(lambda g: (g * cotangent).astype(g.dtype), gradients)
   return *gradients, None
 
 
-_total_nats.defvjp(_total_nats_forward, _total_nats_backward)
+_sum_over_chunks.defvjp(_sum_over_chunks_forward, _sum_over_chunks_backward)
 
 
-def _zero(head: Head) -> jax.Array:
-  return jnp.zeros((), jnp.promote_types(head.config.dtype, jnp.float32))
+def _zero(head: Head) -> Float[Array, ""]:
+  """Return the sum of no values."""
+  return jnp.zeros((), ops.at_least_float32(head.config.dtype))

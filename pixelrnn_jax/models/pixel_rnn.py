@@ -1,35 +1,38 @@
 """The network around the layers (paper, section 4 and Table 1).
 
-    7x7 convolution, mask A -> L layers of one kind over a trunk of 2h features
-    -> 2 x (ReLU, 1x1 convolution, mask B) -> ReLU, 1x1 to the logits, mask B
+    first layer   7 x 7 convolution, mask A, C to 2h
+    stack         L layers of one kind over a trunk of 2h features
+    head          2 x (ReLU, 1 x 1 convolution, mask B), ReLU, 1 x 1 to the logits
 
 The same network, conditional on a smaller image (section 3.6), is one scale of a
 multi-scale model.
 
-Shapes: B batch, H height, W width, C channels, F features. Inside the network
-maps are [H, W, B, F].
+Shapes: B batch, H height, W width, C channels, h hidden units, f the factor from a
+smaller scale to this one. Images are [B, H, W, C]. Inside the network maps are
+[H, W, B, F].
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jaxtyping import Array, Float, PyTree, Real, UInt8
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models import groups
+from pixelrnn_jax.models.decoding import Choose, Decoder
 from pixelrnn_jax.models.diagonal_bilstm import DiagonalBiLSTMLayer
 from pixelrnn_jax.models.head import Head
+from pixelrnn_jax.models.input_layer import InputLayer
 from pixelrnn_jax.models.layer import Layer
-from pixelrnn_jax.models.parameters import masked_layer, stacked, together
+from pixelrnn_jax.models.parts import Params, Part
 from pixelrnn_jax.models.pixel_cnn import PixelCNNLayer
 from pixelrnn_jax.models.row_lstm import RowLSTMLayer
+from pixelrnn_jax.models.stack import LayerStack
 from pixelrnn_jax.models.upsampler import Upsampler
 
 LAYERS = {
@@ -38,257 +41,244 @@ LAYERS = {
     "diagonal_bilstm": DiagonalBiLSTMLayer,
 }
 
-# (state, logits [B, levels], row, column, channel) to (state, values [B], something to
-# collect).
-Choose = Callable[
-    [Any, jax.Array, jax.Array, jax.Array, int], tuple[Any, jax.Array, Any]]
+# Images as a caller gives them. `arguments.model_input` checks their shape and dtype.
+Images = Array | np.ndarray | Sequence
 
 
 class PixelRNN(nn.Module):
   """PixelCNN, Row LSTM or Diagonal BiLSTM over a whole image.
 
   Parameters, of float32 (float64 if the dtype is):
-    first: kernel [7, 7, C, 2h], bias.
+    first: kernel [7, 7, C, 2h], bias [2h].
     layers: the layers' parameters, each with a leading axis of L.
     head_0, head_1, head_2: the two output layers and the logits.
-    upsampler: the layers of the upsampling network, where there is one.
+    upsampler: the parts of the upsampling network, in a conditional network.
 
   Attributes:
-    config: the model's configuration, of this scale alone; see `build_model`.
-    factor: how many times larger the images are than those that they are
-      conditional on; 1 for an unconditional network. The methods of a conditional
-      one take the smaller images too.
+    config: the configuration of this scale alone; see `build_model`.
+    factor: f, how many times larger the images are than those that the network is
+      conditional on. It is 1 for an unconditional network. The methods of a
+      conditional network also take the smaller images.
   """
 
   config: ModelConfig
   factor: int = 1
 
   def setup(self):
-    config = self.config
-    dtype = jnp.promote_types(config.dtype, jnp.float32)
-    self.first = self.param("first", masked_layer(self.first_mask), dtype)
-    inits = stacked(self.layer.inits(), config.layers)
-    self.layers = self.param("layers", inits, dtype)
-    if self.conditional:
-      self.upsampler_params = self.param(
-          "upsampler", together(self.upsampler.inits()), dtype)
-    self.head_params = [
-        self.param(f"head_{i}", masked_layer(mask), dtype)
-        for i, mask in enumerate(self.head.masks)
-    ]
+    """Register the parameters of all parts, each under its part's name."""
+    dtype = ops.at_least_float32(self.config.dtype)
+    # The order matters: Flax draws a key for each parameter in turn.
+    self.params = {
+        name: self.param(name, part.init, dtype) for name, part in self.parts.items()}
 
   def make_parameters(self) -> None:
-    """Makes all parameters and computes nothing, for `init` to tell their shapes."""
-    jax.tree.leaves(self.first)  # reading one of them makes Flax call `setup`
+    """Make all parameters and compute nothing, so `init` can tell their shapes."""
+    jax.tree.leaves(self.params)  # reading one of them makes Flax call `setup`
+
+  @functools.cached_property
+  def parts(self) -> dict[str, Part]:
+    """The parts by the names of their parameters."""
+    upsampler: dict[str, Part] = (
+        {"upsampler": self.upsampler} if self.conditional else {})
+    return {
+        "first": self.first, "layers": self.stack, **upsampler, **self.head.parts}
+
+  @functools.cached_property
+  def first(self) -> InputLayer:
+    """The first layer."""
+    return InputLayer(self.config)
 
   @functools.cached_property
   def layer(self) -> Layer:
-    """The kind's layer: its masks, its initialisers and the two ways to run it."""
+    """The kind's layer, and the two ways to run it."""
     return LAYERS[self.config.kind](self.config, self.conditional)
 
-  @property
-  def conditional(self) -> bool:
-    """Whether it is conditional on smaller images."""
-    return self.factor > 1
-
   @functools.cached_property
-  def upsampler(self) -> Upsampler:
-    """The upsampling network of a conditional one."""
-    return Upsampler(self.config, self.factor)
-
-  @functools.cached_property
-  def first_mask(self) -> np.ndarray:
-    size, channels = self.config.first_kernel_size, self.config.image_shape[2]
-    trunk = 2 * self.config.hidden
-    return ops.conv_mask("A", (size, size), channels, trunk, channels)
+  def stack(self) -> LayerStack:
+    """The layers on top of one another."""
+    return LayerStack(self.config, self.layer)
 
   @functools.cached_property
   def head(self) -> Head:
     """The output layers."""
     return Head(self.config)
 
-  def __call__(self, images: jax.Array, small: jax.Array | None = None) -> jax.Array:
-    """Logits of every value given all values before it.
+  @functools.cached_property
+  def upsampler(self) -> Upsampler:
+    """The upsampling network of a conditional network."""
+    return Upsampler(self.config, self.factor)
+
+  @property
+  def conditional(self) -> bool:
+    """Whether the network is conditional on smaller images."""
+    return self.factor > 1
+
+  @property
+  def head_params(self) -> Params:
+    """The parameters of the output layers."""
+    return {name: self.params[name] for name in self.head.parts}
+
+  def __call__(
+      self, images: Images, small: Images | None = None
+  ) -> Float[Array, "B H W C levels"]:
+    """Return the logits of every value given all values before it.
 
     Args:
-      images: [B, H, W, C], raw values 0 .. levels - 1 of an integer or real dtype.
-        Real ones are taken as they are, so that gradients with respect to them
-        exist: they are not images of which there is a likelihood, which `log_prob`
-        makes sure of.
-      small: [B, H / f, W / f, C], likewise: what a conditional network is
-        conditional on, f its factor.
+      images: [B, H, W, C], raw values 0 to levels - 1, of an integer or real dtype.
+        Real values are taken as they are, so gradients with respect to them exist.
+        There is no likelihood of such images: `log_prob` refuses them.
+      small: the smaller images [B, H / f, W / f, C], for a conditional network.
 
     Returns:
-      [B, H, W, C, levels], float32 (float64 for that dtype). For two levels
-      they are (0, l), l being the network's single output: the probability of
-      a 1 is sigmoid(l).
+      [B, H, W, C, levels], float32 (float64 for that dtype). For two levels they are
+      (0, l), where l is the network's single output: the probability of a 1 is
+      sigmoid(l).
 
     Raises:
-      InputError: the images are not of the model's shape, not numbers, or values are
+      InputError: the images are not of the model's shape, not numbers, or have values
         out of range. Inside `jax.jit` and the like values cannot be looked at.
         Forward-mode differentiation without `implementation="autodiff"`.
     """
     with arguments.forward_mode_explained():
-      x = self.head.logits(self.head_params, self.trunk(images, small))
+      x = self.head(self.head_params, self.trunk(images, small))
       return jnp.transpose(x, (2, 0, 1, 3, 4))
 
-  def total_nats(
-      self, images: jax.Array, small: jax.Array | None = None
-  ) -> jax.Array:
-    """-sum log p(x) over a batch of images, without ever holding all logits.
+  def batch_nats(self, images: Images, small: Images | None = None) -> Float[Array, ""]:
+    """Return -sum log p(x) over a batch of images; all logits never exist at once.
 
-    Args and errors: see `__call__`; the values must be integers.
+    Args:
+      images: integers [B, H, W, C], raw values 0 to levels - 1.
+      small: see `__call__`.
 
     Returns:
-      A scalar, nats, float32 (float64 for that dtype).
+      A scalar in nats, float32 (float64 for that dtype).
+
+    Raises:
+      InputError: see `__call__`.
     """
     with arguments.forward_mode_explained():
       x = self.trunk(images, small)
-      values = jnp.transpose(images, (1, 2, 0, 3))
-      return self.head.total_nats(self.head_params, x, values)
+      values = jnp.transpose(jnp.asarray(images), (1, 2, 0, 3))
+      return self.head.chunked_nats(self.head_params, x, values)
 
-  def trunk(self, images: jax.Array, small: jax.Array | None = None) -> jax.Array:
-    """What the output layers get: [B, H, W, C] to [H, W, B, 2h]."""
-    config = self.config
-    images = arguments.model_input(config, images)
+  def trunk(
+      self, images: Images, small: Images | None = None
+  ) -> Float[Array, "H W B F"]:
+    """Return the input of the head: [B, H, W, C] to [H, W, B, 2h]."""
+    images = arguments.model_input(self.config, images)
     condition = self.condition(small, len(images))
-    x = self.embed(jnp.transpose(images, (1, 2, 0, 3)))
-    layer = jax.checkpoint(self.layer) if config.rematerialize else self.layer
+    x = self.first.scale(jnp.transpose(images, (1, 2, 0, 3)))
+    return self.stack(
+        self.params["layers"], self.first(self.params["first"], x), condition)
 
-    def one_layer(carry, params):
-      x, skips = carry
-      x, skip = layer(params, x, condition)
-      return (x, skips + skip if config.skip else None), None
-
-    start = (x, jnp.zeros_like(x) if config.skip else None)
-    (x, skips), _ = lax.scan(one_layer, start, self.layers)
-    return x + skips if config.skip else x
-
-  def condition(self, small: jax.Array | None, batch: int) -> jax.Array | None:
-    """The map that the layers are conditional on, [H, W, B, c].
+  def condition(
+      self, small: Images | None, batch: int
+  ) -> Float[Array, "H W B c"] | None:
+    """Return the map that the layers are conditional on.
 
     Args:
-      small: [B, H / f, W / f, C], or None for an unconditional network.
+      small: [B, H / f, W / f, C]; not read in an unconditional network.
       batch: B.
 
+    Returns:
+      [H, W, B, c], or None for an unconditional network.
+
     Raises:
-      InputError: images of another shape, or none where they are needed.
+      InputError: the small images are of another shape, or missing.
     """
     if not self.conditional:
       return None
     height, width, channels = self.config.image_shape
     shape = (batch, height // self.factor, width // self.factor, channels)
-    if small is None or small.shape != shape:
-      given = "None" if small is None else f"Images of shape {small.shape}"
+    if small is None or np.shape(small) != shape:
+      given = "None" if small is None else f"Images of shape {np.shape(small)}"
       raise InputError(
           f"{given} as the smaller scale: this network needs [B, H / {self.factor},"
           f" W / {self.factor}, C] = {list(shape)}."
       )
-    small = jnp.transpose(small, (1, 2, 0, 3))
-    return self.upsampler(self.upsampler_params, self.scale(small))
-
-  def embed(self, x: jax.Array) -> jax.Array:
-    """Values through the first layer: [H, W, B, C] to [H, W, B, 2h]."""
-    return ops.masked_conv2d(self.scale(x), **self.first, mask=self.first_mask)
-
-  def scale(self, values: jax.Array) -> jax.Array:
-    """Raw values 0 .. levels - 1, scaled and centred to -1 .. 1."""
-    x = values.astype(jnp.promote_types(self.config.dtype, jnp.float32))
-    return ((2.0 / (self.config.levels - 1)) * x - 1.0).astype(self.config.dtype)
+    x = self.first.scale(jnp.transpose(jnp.asarray(small), (1, 2, 0, 3)))
+    return self.upsampler(self.params["upsampler"], x)
 
   def by_value(
-      self, choose: Choose, batch: int, small: jax.Array | None = None, state=()
-  ):
-    """Runs the network value by value, in raster order and R, G, B.
+      self,
+      choose: Choose,
+      batch: int,
+      small: Images | None = None,
+      state: PyTree = (),
+  ) -> tuple[UInt8[Array, "B H W C"], PyTree, PyTree]:
+    """Run the network value by value, in raster order and R, G, B.
 
-    Each layer computes only what is new at a pixel and channel, so that the
-    arithmetic is that of one pass over the images, not of H W C passes. The
-    logits are those of `__call__`.
+    The logits are those of `__call__`, with the arithmetic of one pass over the
+    images; see `decoding.py`.
 
     Args:
-      choose: (state, logits [B, levels], row, column, channel) to the next state,
-        the values of all images there, int [B], and whatever is to be collected. It
-        may draw them, look them up, or decode them.
+      choose: a function of (state, logits [B, levels], row, column, channel). It
+        returns the next state, the values of all images there, int [B], and whatever
+        is to be collected. It may draw the values, look them up, or decode them.
       batch: B.
       small: see `__call__`.
-      state: what `choose` is given at the first value, a tree of arrays.
+      state: what `choose` gets at the first value, a tree of arrays.
 
     Returns:
-      The values, uint8 [B, H, W, C], what `choose` gave to be collected, a list of C
-      trees with leading axes [H, W], and the state after the last value.
+      The values; what `choose` gave to be collected, a list of C trees with leading
+      axes [H, W]; and the state after the last value.
+
+    Raises:
+      InputError: the small images are of another shape, or missing.
     """
-    config, layer = self.config, self.layer
-    height, width, channels = config.image_shape
-    reach = config.first_kernel_size // 2
     condition = self.condition(small, batch)
-    channel_params = [layer.channel_params(self.layers, c) for c in range(channels)]
-    first_params = [self.first_own_row(c) for c in range(channels)]
-    head_params = [
-        self.head.channel_params(self.head_params, c) for c in range(channels)]
+    decoder = Decoder(
+        self.config, self.first, self.layer, self.head, self.params["first"],
+        self.params["layers"], self.head_params, choose)
+    return decoder.decode_images(batch, condition, state)
 
-    def one_pixel(carry, xs):
-      values_left, lefts, state = carry
-      row, column, first_above, above = xs
-      seen, values, collected = values_left, [], []
-      pixels, known = {}, [[] for _ in self.head_params]
-      for c in range(channels):
-        x = groups.own(first_above, c, channels) + seen @ first_params[c]
+  # The same for a model of one or more scales; see `MultiScalePixelRNN`.
 
-        def one_layer(x, xs, c=c):
-          params, above, left, pixel = xs
-          y, skip, pixel = layer.value(params, c, above, left, pixel, x)
-          return y, (skip, pixel)
+  def all_scales(
+      self, images: Images, smaller: Sequence[Images] | None = None
+  ) -> tuple[Real[Array, "B H W C"], ...]:
+    """Return the images of all scales, here of the only one.
 
-        x, (skips, pixels) = lax.scan(
-            one_layer, x, (channel_params[c], above, lefts, pixels))
-        if config.skip:
-          x = x + skips.sum(axis=0)
-        logits, known = self.head.value_logits(head_params[c], known, x)
-        state, value, more = choose(state, logits, row, column, c)
-        values.append(value.astype(jnp.uint8))
-        collected.append(more)
-        seen = jnp.concatenate([seen, self.scale(value)[:, None]], axis=-1)
-      lefts = jax.vmap(layer.next_pixel)(lefts, pixels)
-      values = jnp.stack(values, axis=-1)
-      return (seen[:, channels:], lefts, state), (pixels, values, collected)
+    Args:
+      images: [B, H, W, C].
+      smaller: must be None.
 
-    def one_row(carry, xs):
-      values_above, states, state = carry
-      row, condition = xs
-      first_above = ops.rows_above(
-          values_above, **self.first, mask=self.first_mask)
-      biases = jax.vmap(layer.biases, in_axes=(0, None))(self.layers, condition)
-      above = jax.vmap(layer.row, out_axes=1)(self.layers, states, biases)
-      start = (
-          jnp.zeros((batch, reach * channels), config.dtype),
-          jax.vmap(lambda params: layer.start_row(params, batch))(self.layers),
-          state,
-      )
-      rows = jnp.full(width, row)
-      (_, _, state), (pixels, values, collected) = lax.scan(
-          one_pixel, start, (rows, jnp.arange(width), first_above, above))
-      states = jax.vmap(layer.next_row, in_axes=(0, 0, 1, 0))(
-          self.layers, states, pixels, biases)
-      values_above = jnp.concatenate([values_above, self.scale(values)[None]])[1:]
-      return (values_above, states, state), (values, collected)
-
-    start = (
-        jnp.zeros((reach, width, batch, channels), config.dtype),
-        jax.vmap(lambda params: layer.start(params, batch))(self.layers),
-        state,
-    )
-    (_, _, state), (values, collected) = lax.scan(
-        one_row, start, (jnp.arange(height), condition))
-    return jnp.transpose(values, (2, 0, 1, 3)), collected, state
-
-  def first_own_row(self, channel: int) -> jax.Array:
-    """The first layer's weights of its own row, cut to a channel's group.
-
-    [reach * C + channel, g]: the values to the left, then the channels before.
+    Raises:
+      InputError: the images are not of the model's shape, or smaller ones are given.
     """
-    channels = self.config.image_shape[2]
-    reach = self.config.first_kernel_size // 2
-    row = (self.first["kernel"] * self.first_mask)[reach]
-    row = row[: reach + 1].reshape((reach + 1) * channels, row.shape[-1])
-    row = row[: reach * channels + channel].astype(self.config.dtype)
-    return groups.own(row, channel, channels)
+    if smaller is not None:
+      raise InputError("This model has a single scale: it takes no smaller images.")
+    return (arguments.model_input(self.config, images),)
+
+  def logits_by_scale(
+      self, images: Images, smaller: Sequence[Images] | None = None
+  ) -> tuple[Float[Array, "B H W C levels"], ...]:
+    """Return the logits of all scales, here of the only one; see `__call__`."""
+    return tuple(self(x) for x in self.all_scales(images, smaller))
+
+  def nats_by_scale(self, images: Images) -> tuple[Float[Array, ""], ...]:
+    """Return `batch_nats` of all scales, here of the only one."""
+    return (self.batch_nats(images),)
+
+  def decode_scales(
+      self,
+      choose: Callable[..., tuple],
+      batch: int,
+      given: Sequence[Array] = (),
+      state: PyTree = (),
+  ) -> tuple[tuple[tuple[UInt8[Array, "B H W C"], PyTree], ...], PyTree]:
+    """Run `by_value` for all scales, here for the only one.
+
+    Args:
+      choose: see `MultiScalePixelRNN.decode_scales`. The scale is 0.
+      batch: B.
+      given: must be empty.
+      state: what `choose` gets at the first value.
+
+    Returns:
+      ((images, collected),) and the state after the last value.
+    """
+    del given
+    images, collected, state = self.by_value(
+        functools.partial(choose, 0), batch, state=state)
+    return ((images, collected),), state

@@ -1,89 +1,134 @@
-"""The Row LSTM's layer (paper, section 3.1)."""
+"""The Row LSTM's layer (paper, section 3.1 and Figure 5, right)."""
 
 import functools
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Float
 
 from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import groups
-from pixelrnn_jax.models.layer import Layer, Pixel, add
-from pixelrnn_jax.models.parameters import Init, recurrence
+from pixelrnn_jax.models.layer import Known, Layer, add, mask_b
+from pixelrnn_jax.models.parts import MaskedConvolution, Params, Recurrence
 
 
-class RowLSTMLayer(Layer):
-  """A row at a time, top to bottom; see `ops.row_scan`.
+class Contribution(NamedTuple):
+  """What the states of the row above and all biases contribute to a row.
+
+  Attributes:
+    gates: the state-to-state map, [W, B, 4h].
+    cell: the cell states of the row above, [W, B, h].
+  """
+
+  gates: Float[Array, "W B G"]
+  cell: Float[Array, "W B h"]
+
+
+class LeftCache(NamedTuple):
+  """The pixels to the left that the input-to-state kernel reaches.
+
+  Attributes:
+    inputs: x of the P pixels side by side, [B, P 2h].
+  """
+
+  inputs: Float[Array, "B P2h"]
+
+
+class RowLSTMLayer(Layer[ops.State, Contribution, LeftCache]):
+  """An LSTM that takes a row at a time, top to bottom; see `ops.row_scan`.
 
       gates = K_is * x (+ biases)           K x 1, mask B, 2h to 4h
       f(x)  = LSTM over rows (gates)        state-to-state K x 1, no mask
 
-  Value by value, the states of the row above give their part for a whole row at
-  once; in the row, the p inputs to the left are kept.
+  The cache holds the states of the row above, [W, B, h].
+
+  Shapes: P = K // 2 pixels that the kernel reaches to the left; see also `layer.py`.
+
+  Parameters, besides those of `Layer`:
+    input_to_state: kernel [K, 2h, 4h], bias [4h].
+    state_to_state: kernel [K, h, 4h], the learned initial states hidden and cell [h].
   """
 
-  conditioned = "input_to_state"
-
-  @functools.cached_property
-  def masks(self) -> dict[str, np.ndarray]:
-    shape = (1, self.config.kernel_size)
-    mask = self.mask(shape, self.trunk, self.hidden, ops.GATES)
-    return super().masks | {"input_to_state": mask[0]}
-
-  @property
-  def reach(self) -> int:
-    return self.config.kernel_size // 2
-
-  def inits(self) -> dict[str, Init]:
-    shape = (self.config.kernel_size, self.hidden, ops.GATES * self.hidden)
-    return super().inits() | {"state_to_state": recurrence(shape, ())}
+  def __init__(self, config: ModelConfig, conditional: bool = False):
+    size, hidden = config.kernel_size, config.hidden
+    self.reach = size // 2
+    mask = mask_b(config, (1, size), 2 * hidden, hidden, ops.GATES)
+    self.input_to_state = MaskedConvolution(mask[0])
+    scan = functools.partial(
+        ops.row_scan, implementation=config.implementation, unroll=config.unroll)
+    self.state_to_state = Recurrence(scan, (size, hidden, ops.GATES * hidden))
+    super().__init__(
+        config, conditional, {
+            "input_to_state": self.input_to_state,
+            "state_to_state": self.state_to_state,
+        }, self.input_to_state)
 
   def features(
-      self, params: dict, x: jax.Array, biases: jax.Array | None
-  ) -> jax.Array:
-    gates = ops.masked_conv1d(
-        x, **params["input_to_state"], mask=self.masks["input_to_state"])
-    return ops.row_scan(
-        add(gates, biases), **params["state_to_state"],
-        implementation=self.config.implementation, unroll=self.config.unroll)
+      self,
+      params: Params,
+      x: Float[Array, "H W B F"],
+      biases: Float[Array, "H W B G"] | None,
+  ) -> Float[Array, "H W B h"]:
+    gates = self.input_to_state(params["input_to_state"], x)
+    return self.state_to_state(params["state_to_state"], add(gates, biases))
 
-  def channel_params(self, params: dict, channel: int) -> dict:
-    kernel = params["input_to_state"]["kernel"] * self.masks["input_to_state"]
-    known = groups.known(self.trunk, channel, self.channels)
+  def channel_weights(self, params: Params, channel: int) -> Params:
+    kernel = params["input_to_state"]["kernel"] * self.input_to_state.mask
+    known = groups.count_known(self.trunk, channel, self.channels)
     left = kernel[..., : self.reach, :, :]
     left = left.reshape(*left.shape[:-3], self.reach * self.trunk, kernel.shape[-1])
     centre = kernel[..., self.reach, :known, :]
     own_row = jnp.concatenate([left, centre], axis=-2)
-    return super().channel_params(params, channel) | {
-        "own_row": self.own(own_row, channel, ops.GATES)}
+    return {
+        **super().channel_weights(params, channel),
+        "own_row": {"kernel": self.select(own_row, channel, ops.GATES)},
+    }
 
-  def start(self, params: dict, batch: int) -> ops.State:
+  def init_cache(self, params: Params, batch: int) -> ops.State:
     initial = params["state_to_state"]
     shape = (self.width, batch, self.hidden)
-    wide = jnp.promote_types(self.config.dtype, jnp.float32)
+    wide = ops.at_least_float32(self.config.dtype)
     return ops.State(
         jnp.broadcast_to(initial["hidden"], shape).astype(self.config.dtype),
         jnp.broadcast_to(initial["cell"], shape).astype(wide))
 
-  def row(self, params, state: ops.State, biases) -> tuple[jax.Array, jax.Array]:
+  def contribution_from_above(
+      self, params: Params, cache: ops.State, biases: Float[Array, "W B G"] | None
+  ) -> Contribution:
     gates = ops.row_state_to_state(
-        state.hidden, params["state_to_state"]["kernel"])
-    return add(gates + params["input_to_state"]["bias"], biases), state.cell
+        cache.hidden, params["state_to_state"]["kernel"])
+    return Contribution(
+        add(gates + params["input_to_state"]["bias"], biases), cache.cell)
 
-  def start_row(self, params: dict, batch: int) -> jax.Array:
+  def init_left_cache(self, params: Params, batch: int) -> LeftCache:
     del params
-    return jnp.zeros((batch, self.reach * self.trunk), self.config.dtype)
+    return LeftCache(jnp.zeros((batch, self.reach * self.trunk), self.config.dtype))
 
-  def new(self, params, channel, above, left, pixel: Pixel) -> Pixel:
-    gates, cell = above
-    seen = jnp.concatenate([left, pixel["x"]], axis=-1)
-    gates = self.own(gates, channel, ops.GATES) + ops.product(
-        seen, params["own_row"].astype(seen.dtype))
-    state = ops.lstm_cell(gates, self.own(cell, channel))
+  def features_step(
+      self,
+      weights: Params,
+      channel: int,
+      above: Contribution,
+      left: LeftCache,
+      known: Known,
+  ) -> Known:
+    seen = jnp.concatenate([left.inputs, known["x"]], axis=-1)
+    own_row = weights["own_row"]["kernel"].astype(seen.dtype)
+    gates = self.select(above.gates, channel, ops.GATES) + ops.product(seen, own_row)
+    state = ops.lstm_cell(gates, self.select(above.cell, channel))
     return {"features": state.hidden.astype(seen.dtype), "cell": state.cell}
 
-  def next_pixel(self, left: jax.Array, pixel: Pixel) -> jax.Array:
-    return jnp.concatenate([left, pixel["x"]], -1)[:, self.trunk :]
+  def update_left_cache(self, left: LeftCache, known: Known) -> LeftCache:
+    inputs = jnp.concatenate([left.inputs, known["x"]], -1)
+    return LeftCache(inputs[:, self.trunk :])
 
-  def next_row(self, params, state: ops.State, row: Pixel, biases) -> ops.State:
+  def update_cache(
+      self,
+      params: Params,
+      cache: ops.State,
+      row: Known,
+      biases: Float[Array, "W B G"] | None,
+  ) -> ops.State:
+    del params, cache, biases
     return ops.State(row["features"], row["cell"])

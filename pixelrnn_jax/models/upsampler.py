@@ -1,48 +1,60 @@
-"""From the smaller image to the map that a network is conditioned on (section 3.6).
+"""The upsampling network: from the small image to a condition (paper, section 3.6).
 
     ReLU(K x K convolution)           at the small size, C to c, K = first_kernel_size
     ReLU(f x f transposed convolution, stride f)                 c to c
     K x K convolution                 at the large size, c to c, K = kernel_size
 
-with no masks: the whole small image is known before the first value of the large
-one. A position of the map sees the small pixels within first_kernel_size // 2 of
-those whose blocks the last convolution reaches. The paper asks for a convolutional
-network with deconvolution layers and says no more; these layers and c = h are ours.
+There are no masks, because the whole small image is known before the first value of
+the large one. The result is the map that the layers are conditional on. A position of
+the map sees the small pixels within first_kernel_size // 2 of those whose blocks the
+last convolution reaches.
+
+The paper asks for a convolutional network with deconvolution layers and says no more.
+These layers and c = h are our choice.
 
 Shapes: B batch, H height, W width, C channels, f factor, c features of the map.
 """
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
-from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import ModelConfig
-from pixelrnn_jax.models.parameters import Init, Params, masked_layer, upsampling
+from pixelrnn_jax.models.parts import (
+  Composite,
+  MaskedConvolution,
+  Params,
+  TransposedConvolution,
+)
 
 
-class Upsampler:
-  """The upsampling network; `params` are its layers' by name."""
+class Upsampler(Composite):
+  """The upsampling network of one factor."""
 
   def __init__(self, config: ModelConfig, factor: int):
-    self.config = config
-    self.factor = factor
+    features = config.hidden
 
-  def inits(self) -> dict[str, Init]:
-    """Initialisers of the parameters, by layer."""
-    small, large = self.config.first_kernel_size, self.config.kernel_size
-    channels, features = self.config.image_shape[2], self.config.hidden
+    def convolution(size, inputs):
+      return MaskedConvolution(np.ones((size, size, inputs, features), bool))
 
-    def conv(size, inputs):
-      return masked_layer(np.ones((size, size, inputs, features), bool))
+    self.small = convolution(config.first_kernel_size, config.image_shape[2])
+    self.transposed = TransposedConvolution(factor, features, features)
+    self.large = convolution(config.kernel_size, features)
+    self.parts = {
+        "small": self.small, "transposed": self.transposed, "large": self.large}
 
-    return {
-        "small": conv(small, channels),
-        "transposed": upsampling(self.factor, features, features),
-        "large": conv(large, features),
-    }
+  def __call__(
+      self, params: Params, x: Float[Array, "h w B C"]
+  ) -> Float[Array, "H W B c"]:
+    """Return the map that the layers are conditional on.
 
-  def __call__(self, params: dict[str, Params], x: jax.Array) -> jax.Array:
-    """Scaled values [H / f, W / f, B, C] to the map, [H, W, B, c]."""
-    x = jax.nn.relu(ops.conv2d(x, **params["small"]))
-    x = jax.nn.relu(ops.transposed_conv2d(x, **params["transposed"]))
-    return ops.conv2d(x, **params["large"])
+    Args:
+      params: of the network.
+      x: the small image's scaled values, [H / f, W / f, B, C].
+
+    Returns:
+      [H, W, B, c].
+    """
+    x = jax.nn.relu(self.small(params["small"], x))
+    x = jax.nn.relu(self.transposed(params["transposed"], x))
+    return self.large(params["large"], x)

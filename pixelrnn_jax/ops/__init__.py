@@ -11,6 +11,7 @@ from pixelrnn_jax.ops.convolution import (
     rows_above,
 )
 from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
+from pixelrnn_jax.ops.dtypes import at_least_float32
 from pixelrnn_jax.ops.lstm import (
     GATES,
     IMPLEMENTATIONS,
@@ -28,6 +29,7 @@ __all__ = [
     "GATES",
     "IMPLEMENTATIONS",
     "State",
+    "at_least_float32",
     "categorical_log_probs",
     "channel_groups",
     "conv2d",

@@ -1,18 +1,23 @@
-"""Log-probabilities of values under their logits (paper, section 3.6)."""
+"""Log-probabilities of values under their logits (paper, section 2.2)."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
 
 
-def categorical_log_probs(logits: jax.Array, values: jax.Array) -> jax.Array:
-  """log softmax(logits)[value], in nats.
+def categorical_log_probs(
+    logits: Float[Array, "*shape levels"], values: Integer[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+  """Return the log-probability of each value, in nats.
+
+      log p = log softmax(logits)[value]
 
   Args:
     logits: [..., levels].
-    values: integers [...], 0 .. levels - 1.
+    values: integers [...], 0 to levels - 1.
 
   Returns:
-    [...], of the logits' dtype; NaN where a value is out of range.
+    [...], of the logits' dtype. It is NaN where a value is out of range.
   """
   picked = jnp.take_along_axis(
       jax.nn.log_softmax(logits), values.astype(jnp.int32)[..., None], axis=-1,

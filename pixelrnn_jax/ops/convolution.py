@@ -1,37 +1,44 @@
-"""Masked convolutions as matrix products.
+"""Masked convolutions, computed as matrix products (paper, section 3.4).
 
 Shapes: H height, W width, B batch, F input features, G output features,
-KH x KW the kernel. Maps are laid out [H, W, B, F]: a shift in space is then a
-contiguous slice, and a row is ready for a scan without a transpose.
+KH x KW the kernel's size. Maps are [H, W, B, F]. In this layout a shift in space is
+a contiguous slice, and a row is ready for a scan without a transpose.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
-# Below this many input features one product over gathered taps is faster than a
-# product for each tap: the first layer has 1 or 3.
+# With fewer input features than this, one product over all taps side by side is
+# faster than one product for each tap. The first layer has 1 or 3 input features.
 _NARROW = 32
 
 
 def masked_conv2d(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: np.ndarray
-) -> jax.Array:
-  """A convolution that keeps the image's size, with a masked kernel.
+    x: Float[Array, "H W B F"],
+    kernel: Float[Array, "KH KW F G"],
+    bias: Float[Array, " G"],
+    mask: Bool[np.ndarray, "KH KW F G"],
+) -> Float[Array, "H W B G"]:
+  """Apply a convolution with a masked kernel; the map keeps its size.
 
       y[r, c] = bias + sum_ij x[r + i - KH // 2, c + j - KW // 2]
                               (kernel * mask)[i, j]
 
-  with zeros outside the image. Taps that are masked as a whole cost nothing.
+  The map is zero outside the image. A tap whose weights are all masked costs
+  nothing.
 
-  A sum of products instead of XLA's convolution, because the gradient of the
-  latter inside `lax.scan` is some 40 times slower on a CPU.
+  The convolution is a sum of matrix products and not XLA's convolution. The gradient
+  of XLA's convolution inside `lax.scan` is about 40 times slower on a CPU.
 
   Args:
-    x: [H, W, B, F].
-    kernel: [KH, KW, F, G], of any float dtype; cast to that of x.
+    x: the map, [H, W, B, F].
+    kernel: [KH, KW, F, G], of any float dtype. It is cast to x's dtype.
     bias: [G].
-    mask: [KH, KW, F, G], see `masks.conv_mask`.
+    mask: [KH, KW, F, G], from `masks.conv_mask`.
 
   Returns:
     [H, W, B, G], of x's dtype.
@@ -49,22 +56,28 @@ def masked_conv2d(
     weights = [kernel[i, j] for i, j in taps]
     return _taps_product(windows, weights, x.shape, bias)
 
-  # Inside `lax.scan` its gradient keeps the map, not a window of it for each tap.
+  # Inside `lax.scan` the gradient then saves the map, and not a window of it for
+  # each tap.
   convolve = jax.checkpoint(convolve, prevent_cse=False)
   return convolve(x, (kernel * mask).astype(x.dtype), bias.astype(x.dtype))
 
 
 def rows_above(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: np.ndarray
-) -> jax.Array:
-  """What `masked_conv2d` takes from the rows above, bias included, for one row.
+    x: Float[Array, "P W B F"],
+    kernel: Float[Array, "KH KW F G"],
+    bias: Float[Array, " G"],
+    mask: Bool[np.ndarray, "KH KW F G"],
+) -> Float[Array, "W B G"]:
+  """Return what the rows above contribute to one row of `masked_conv2d`.
 
   Args:
-    x: the KH // 2 rows above it, [KH // 2, W, B, F].
-    kernel, bias, mask: see `masked_conv2d`.
+    x: the P = KH // 2 rows above that row, [P, W, B, F].
+    kernel: see `masked_conv2d`.
+    bias: see `masked_conv2d`.
+    mask: see `masked_conv2d`.
 
   Returns:
-    [W, B, G], of x's dtype.
+    The contribution with the bias, [W, B, G], of x's dtype.
   """
   rows, width = x.shape[:2]
   columns = kernel.shape[1]
@@ -76,8 +89,20 @@ def rows_above(
   return _taps_product(windows, weights, x.shape[1:], bias.astype(x.dtype))
 
 
-def _taps_product(windows, weights, shape, bias: jax.Array) -> jax.Array:
-  """bias + sum of windows times weights; maps of that shape, [..., F] to [..., G]."""
+def _taps_product(
+    windows: Sequence[Float[Array, "*N F"]],
+    weights: Sequence[Float[Array, "F G"]],
+    shape: tuple[int, ...],
+    bias: Float[Array, " G"],
+) -> Float[Array, "*N G"]:
+  """Return the bias plus the sum over the taps of window times weights.
+
+  Args:
+    windows: for each tap the map that it sees, [..., F].
+    weights: for each tap its weights, [F, G].
+    shape: the windows' shape, as there may be no tap.
+    bias: [G].
+  """
   if not windows:
     return jnp.broadcast_to(bias, (*shape[:-1], len(bias)))
   if shape[-1] < _NARROW:
@@ -85,33 +110,43 @@ def _taps_product(windows, weights, shape, bias: jax.Array) -> jax.Array:
   return sum(map(_product, windows, weights)) + bias
 
 
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """x kernel, [..., F] and [F, G] to [..., G].
+def _product(
+    x: Float[Array, "*N F"], kernel: Float[Array, "F G"]
+) -> Float[Array, "*N G"]:
+  """Return the product x kernel.
 
-  With one axis of rows: of a product with several, XLA transposes the whole map for
-  the kernel's gradient.
+  The product has a single axis of rows. With several, XLA would transpose the whole
+  map for the gradient of the kernel.
   """
   rows = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
   return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def masked_conv1d(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: np.ndarray
-) -> jax.Array:
-  """`masked_conv2d` along the row: kernel and mask are [K, F, G]."""
+    x: Float[Array, "H W B F"],
+    kernel: Float[Array, "K F G"],
+    bias: Float[Array, " G"],
+    mask: Bool[np.ndarray, "K F G"],
+) -> Float[Array, "H W B G"]:
+  """Apply a masked K x 1 convolution along each row; see `masked_conv2d`."""
   return masked_conv2d(x, kernel[None], bias, mask[None])
 
 
 def masked_dense(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, mask: np.ndarray
-) -> jax.Array:
-  """A 1x1 convolution, y = x (kernel * mask) + bias, at every position.
+    x: Float[Array, "*N F"],
+    kernel: Float[Array, "F G"],
+    bias: Float[Array, " G"],
+    mask: Bool[np.ndarray, "F G"],
+) -> Float[Array, "*N G"]:
+  """Apply a masked 1 x 1 convolution, the same product at every position.
+
+      y = x (kernel * mask) + bias
 
   Args:
     x: [..., F].
-    kernel: [F, G].
+    kernel: [F, G], of any float dtype. It is cast to x's dtype.
     bias: [G].
-    mask: [F, G].
+    mask: [F, G], from `masks.conv_mask`.
 
   Returns:
     [..., G], of x's dtype.

@@ -1,45 +1,53 @@
 """The recurrence of the Diagonal BiLSTM (paper, section 3.2).
 
 Shapes: H height, W width, T = H + W - 1 diagonals, D directions, B batch,
-h hidden units.
+h hidden units, G = 4h gates.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 from pixelrnn_jax.ops.lstm import State, lstm_scan
 
 
 def diagonal_scan(
-    inputs: jax.Array, kernel: jax.Array, hidden: jax.Array, cell: jax.Array,
-    implementation: str = "fused", unroll: int = 1, width: int | None = None,
-) -> jax.Array:
-  """Runs diagonal LSTMs over skewed maps, all directions at once.
+    inputs: Float[Array, "T D H B G"],
+    kernel: Float[Array, "D 2 h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+    implementation: str = "fused",
+    unroll: int = 1,
+    width: int | None = None,
+) -> Float[Array, "T D H B h"]:
+  """Run diagonal LSTMs over skewed maps, all directions at once.
 
       [o, f, i, g] = act(K_ss[0] h[r-1, c] + K_ss[1] h[r, c-1] + K_is x[r, c])
       c[r, c] = f c[r, c-1] + i g
       h[r, c] = o tanh(c[r, c])
 
-  at step t = r + c: a 2 x 1 convolution down the previous diagonal. Every state
-  outside the image, above it or to its left, is the learned initial state; what
-  the scan computes at offset positions of the skewed map is never read.
+  Step t computes all pixels with r + c = t. The state-to-state convolution K_ss is
+  2 x 1 down the previous diagonal. Every state above the image or to its left is the
+  learned initial state.
 
   Args:
-    inputs: skewed input-to-state maps, biases included, [T, D, H, B, 4h].
-    kernel: K_ss, [D, 2, h, 4h].
+    inputs: the skewed input-to-state maps with their biases, [T, D, H, B, 4h].
+    kernel: K_ss, [D, 2, h, 4h]. Its two taps are the pixel above and the one to the
+      left.
     hidden: the learned initial state of each direction, [D, h].
     cell: the learned initial cell state of each direction, [D, h].
-    implementation, unroll: see `lstm_scan`.
-    width: W of an image, where the maps hold several side by side in each row:
-      T = H + n W - 1, and W at least H. By default each row is one image.
+    implementation: see `lstm_scan`.
+    unroll: see `lstm_scan`.
+    width: W, where each row of the map holds n images side by side. Then
+      T = H + n W - 1, and W is at least H. None means one image.
 
   Returns:
-    Hidden states in the skewed layout, [T, D, H, B, h], of the inputs' dtype;
-    what stands at offset positions is to be dropped (`unskew` does).
+    The hidden states in the skewed layout, [T, D, H, B, h], of the inputs' dtype.
+    Positions outside the image hold arbitrary values; `unskew` drops them.
 
   Raises:
-    ValueError: a width that is not that of images side by side.
+    ValueError: the width is not that of images side by side, or the implementation
+      is unknown.
   """
   steps, directions, height, batch, _ = inputs.shape
   units = hidden.shape[-1]
@@ -75,15 +83,18 @@ def diagonal_scan(
   return states.reshape(steps, *shape)
 
 
-def _start_row(states: jax.Array, t: jax.Array, initial: jax.Array) -> jax.Array:
-  """Puts the initial state to the left of the row that starts at step t.
+def _start_row(
+    states: Float[Array, "D H B h"], t: Int[Array, ""], initial: Float[Array, "D h"]
+) -> Float[Array, "D H B h"]:
+  """Put the initial state to the left of the row that starts at step t.
 
-  Row r starts at t = r. What the rows below it hold until they start is never
-  read: the state above a started row is of a row that started before it.
+  Row r starts at step t = r. Rows that have not started hold arbitrary values. They
+  are never read, because a row reads only itself and the row above, which started
+  one step earlier.
 
   Args:
     states: of the step before, [D, H, B, h].
-    t: the step, counted from where row 0 started; from H on no row starts.
+    t: the step, counted from where row 0 started. From H on no row starts.
     initial: [D, h].
   """
   row = jnp.minimum(t, states.shape[1] - 1)

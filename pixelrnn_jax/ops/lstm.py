@@ -1,16 +1,16 @@
 """The LSTM of the paper (section 3, equation 3): the cell and its scan.
 
-    [o, f, i, g] = [sigma, sigma, sigma, tanh](K_ss h + K_is x)
+    [o, f, i, g] = [sigma, sigma, sigma, tanh](K_ss h_{t-1} + K_is x_t)
     c_t = f c_{t-1} + i g
     h_t = o tanh(c_t)
 
-The two scans of the paper differ only in which states of the step before a
-position sees. They say so with a linear function of those states, and share the
-loop and its gradient.
+The Row LSTM and the Diagonal BiLSTM differ only in which states of the step before a
+position sees. Each passes a linear function of those states. The loop over the steps
+and its gradient are shared.
 
-Shapes: S steps, N positions of a step (images times places), h hidden units,
-R = taps x h, the neighbours' states side by side; `...` is nothing or the
-directions.
+Shapes: S steps, N positions of a step (images times places), h hidden units, G = 4h
+gates, R = taps x h features of the neighbours' states side by side. `...` is nothing
+or the directions.
 """
 
 import functools
@@ -21,66 +21,87 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int
+
+from pixelrnn_jax.ops.dtypes import at_least_float32
 
 GATES = 4
 IMPLEMENTATIONS = ("fused", "autodiff")
 
 
 class State(NamedTuple):
-  """Hidden and cell states, of any leading shape [..., h]."""
+  """Hidden and cell states.
 
-  hidden: jax.Array
-  cell: jax.Array
+  Attributes:
+    hidden: [..., h].
+    cell: [..., h].
+  """
+
+  hidden: Float[Array, "*N h"]
+  cell: Float[Array, "*N h"]
 
 
-def lstm_cell(gates: jax.Array, cell: jax.Array) -> State:
-  """One step: h_t and c_t from the gates' pre-activations and c_{t-1}.
+# (t, states of step t - 1, initial states) to (states seen, cell states before).
+Neighbours = Callable[
+    [Int[Array, ""], State, State],
+    tuple[Float[Array, "*D N R"], Float[Array, "*D N h"]]]
+
+
+def lstm_cell(gates: Float[Array, "*N G"], cell: Float[Array, "*N h"]) -> State:
+  """Run one step of the LSTM.
+
+      c_t = f c_{t-1} + i g
+      h_t = o tanh(c_t)
 
   Args:
-    gates: [..., 4h], in the order o, f, i, g.
+    gates: the gates before their activation, [..., 4h], in the order o, f, i, g.
     cell: c_{t-1}, [..., h].
+
+  Returns:
+    h_t and c_t.
   """
   return _update(_activate(gates), cell)
 
 
 def lstm_scan(
-    neighbours: Callable[[jax.Array, State, State], tuple[jax.Array, jax.Array]],
-    inputs: jax.Array,
-    kernel: jax.Array,
+    neighbours: Neighbours,
+    inputs: Float[Array, "S *D N G"],
+    kernel: Float[Array, "*D R G"],
     initial: State,
     start: State,
     implementation: str = "fused",
     unroll: int = 1,
-) -> jax.Array:
-  """Runs the LSTM over the leading axis of the inputs.
+) -> Float[Array, "S *D N h"]:
+  """Run the LSTM over the leading axis of the inputs.
 
       r_t, c = neighbours(t, state_{t-1}, initial)
       h_t, c_t = cell(inputs_t + r_t K, c)
 
-  `autodiff` is the reference: the equations as they stand, and JAX's gradient.
-  `fused` takes one tanh over all gates and has a gradient of its own: the forward
-  scan saves each step's derivatives while its values are at hand, so that the
-  reverse scan only multiplies and adds, and takes the weights' gradient on its way.
+  There are two implementations. `autodiff` is the reference: the equations as they
+  stand, with JAX's gradient. `fused` takes one tanh over all gates and has its own
+  gradient. Its forward scan saves the derivatives of each step while the values are
+  at hand. Its reverse scan then only multiplies and adds, and accumulates the
+  gradient of the weights.
 
   Args:
-    neighbours: (t, the states of step t - 1, initial) to the states that each
-      position sees, [..., N, R], and the cell state it goes on with,
-      [..., N, h]. Linear in the states and in `initial`: r_t in the hidden ones
-      only, c in the cell ones.
-    inputs: K_is x, biases included, [S, ..., N, 4h].
+    neighbours: a function of t, the states of step t - 1 and `initial`. It returns
+      r_t, the hidden states that each position sees, [..., N, R], and the cell state
+      that each position continues, [..., N, h]. It must be linear in the states and
+      in `initial`: r_t in the hidden states only, c in the cell states only.
+    inputs: K_is x with its biases, [S, ..., N, 4h].
     kernel: K_ss, [..., R, 4h].
-    initial: the learned initial states, as `neighbours` takes them.
+    initial: the learned initial states, which `neighbours` receives.
     start: the states before the first step, [..., N, h].
     implementation: `fused` or `autodiff`.
-    unroll: steps in one iteration of the compiled loop: fewer launches on an
-      accelerator, more to compile. It changes no value.
+    unroll: steps in one iteration of the compiled loop. More steps mean fewer
+      launches on an accelerator and more to compile. The values do not change.
 
   Returns:
-    h_t of all steps, [S, ..., N, h], of the inputs' dtype. Products are of that
-    dtype; gates and cell states at least float32.
+    h_t of all steps, [S, ..., N, h], of the inputs' dtype. Matrix products are
+    computed in that dtype, gates and cell states in at least float32.
 
   Raises:
-    ValueError: an unknown implementation.
+    ValueError: the implementation is unknown.
   """
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
@@ -90,7 +111,7 @@ def lstm_scan(
   dtype = inputs.dtype
   kernel = kernel.astype(dtype)
   start, initial = (
-      State(s.hidden.astype(dtype), s.cell.astype(_wide(dtype)))
+      State(s.hidden.astype(dtype), s.cell.astype(at_least_float32(dtype)))
       for s in (start, initial)
   )
   if implementation == "autodiff":
@@ -99,12 +120,12 @@ def lstm_scan(
 
 
 def _reference(neighbours, unroll, inputs, kernel, initial, start):
-  """Hidden states of all steps."""
+  """Return the hidden states of all steps: the equations as they stand."""
 
   def step(state, xs):
     t, x = xs
     seen, cell = neighbours(t, state, initial)
-    gates = x.astype(_wide(x.dtype)) + product(seen, kernel)
+    gates = x.astype(at_least_float32(x.dtype)) + product(seen, kernel)
     o, f, i, g = jnp.split(gates, GATES, axis=-1)
     o, f, i = (jax.nn.sigmoid(gate) for gate in (o, f, i))
     cell = f * cell + i * jnp.tanh(g)
@@ -115,62 +136,70 @@ def _reference(neighbours, unroll, inputs, kernel, initial, start):
   return lax.scan(step, start, (steps, inputs), unroll=unroll)[1]
 
 
-def _wide(dtype) -> jnp.dtype:
-  """The dtype of gates and cell states: float32, or float64."""
-  return jnp.promote_types(dtype, jnp.float32)
+def product(
+    a: Float[Array, "*A N R"], b: Float[Array, "*B R M"]
+) -> Float[Array, "*C N M"]:
+  """Return the matrix product a b in at least float32.
+
+  Args:
+    a: [..., N, R].
+    b: [..., R, M].
+
+  Returns:
+    [..., N, M].
+  """
+  return jnp.matmul(a, b, preferred_element_type=at_least_float32(a.dtype))
 
 
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """a @ b over [..., N, R] and [..., R, M], in at least float32."""
-  return jnp.matmul(a, b, preferred_element_type=_wide(a.dtype))
+def _activate(gates: Float[Array, "*N G"]) -> Float[Array, "*N G"]:
+  """Return tanh(x / 2) for the gates o, f, i and tanh(x) for g, [..., 4h].
 
-
-def _activate(gates: jax.Array) -> jax.Array:
-  """tanh(x / 2) for o, f, i and tanh(x) for g, [..., 4h].
-
-  As sigma(x) = (1 + tanh(x / 2)) / 2, one tanh serves all four gates; it is the
-  dearest part of a step on a CPU.
+  sigma(x) = (1 + tanh(x / 2)) / 2, so one tanh serves all four gates. The tanh is the
+  most expensive part of a step on a CPU.
   """
   return jnp.tanh(gates * _by_gate(gates, 0.5, 0.5, 0.5, 1.0))
 
 
-def _by_gate(gates: jax.Array, *values: float) -> np.ndarray:
-  """A number for each gate, as a factor of [..., 4h]."""
+def _by_gate(gates: Float[Array, "*N G"], *values: float) -> Float[np.ndarray, " G"]:
+  """Return one number for each gate, repeated over the gate's features, [4h]."""
   return np.repeat(values, gates.shape[-1] // GATES).astype(gates.dtype)
 
 
-def _gates(activated: jax.Array) -> list[jax.Array]:
-  """o, f, i, g from what `_activate` returns."""
+def _gates(activated: Float[Array, "*N G"]) -> list[Float[Array, "*N h"]]:
+  """Return the gates o, f, i, g from the result of `_activate`."""
   o, f, i, g = jnp.split(activated, GATES, axis=-1)
   return [0.5 + 0.5 * o, 0.5 + 0.5 * f, 0.5 + 0.5 * i, g]
 
 
-def _update(activated: jax.Array, cell: jax.Array) -> State:
-  """The cell's equations after the activations."""
+def _update(activated: Float[Array, "*N G"], cell: Float[Array, "*N h"]) -> State:
+  """Return h_t and c_t from the activated gates and c_{t-1}."""
   o, f, i, g = _gates(activated)
   cell = f * cell + i * g
   return State(o * jnp.tanh(cell), cell)
 
 
 class Derivatives(NamedTuple):
-  """The derivatives of one step, which the reverse scan multiplies by.
+  """The derivatives of one step, by which the reverse scan multiplies.
 
   Attributes:
-    gates: of h_t (at o, c_t held) and of c_t (at f, i, g) by the pre-activations:
-      tanh(c_t) sigma'(o), c_{t-1} sigma'(f), g sigma'(i), i tanh'(g); [..., 4h].
-    hidden: of h_t by c_t: o (1 - tanh(c_t)^2), [..., h].
-    cell: of c_t by c_{t-1}: f, [..., h].
+    gates: by the gates before their activation, [..., 4h]. For o it is the
+      derivative of h_t with c_t held: tanh(c_t) sigma'(o). For f, i and g it is that
+      of c_t: c_{t-1} sigma'(f), g sigma'(i) and i tanh'(g).
+    hidden: of h_t by c_t, o (1 - tanh(c_t)^2), [..., h].
+    cell: of c_t by c_{t-1}, which is f, [..., h].
   """
 
-  gates: jax.Array
-  hidden: jax.Array
-  cell: jax.Array
+  gates: Float[Array, "*N G"]
+  hidden: Float[Array, "*N h"]
+  cell: Float[Array, "*N h"]
 
 
 def _update_derivatives(
-    activated: jax.Array, before: jax.Array, after: jax.Array
+    activated: Float[Array, "*N G"],
+    before: Float[Array, "*N h"],
+    after: Float[Array, "*N h"],
 ) -> Derivatives:
-  """The derivatives of `_update` and of the activations.
+  """Return the derivatives of one step.
 
   Args:
     activated: from `_activate`, [..., 4h].
@@ -186,11 +215,19 @@ def _update_derivatives(
 
 
 def _gates_gradient(
-    derivatives: Derivatives, hidden: jax.Array, cell: jax.Array
-) -> jax.Array:
-  """Gradient of the pre-activations, [..., 4h], from those of h_t and c_t.
+    derivatives: Derivatives,
+    hidden: Float[Array, "*N h"],
+    cell: Float[Array, "*N h"],
+) -> Float[Array, "*N G"]:
+  """Return the gradient of the gates before their activation.
 
-  A choice by gate instead of a concatenation, which XLA does not vectorise on a CPU.
+  The gradients of h_t and c_t are selected by gate. XLA does not vectorise a
+  concatenation of them on a CPU.
+
+  Args:
+    derivatives: of this step.
+    hidden: the gradient of h_t, [..., h].
+    cell: the gradient of c_t, [..., h].
   """
   by_gate = jnp.where(
       np.arange(GATES)[:, None] == 0, hidden[..., None, :], cell[..., None, :])
@@ -198,16 +235,17 @@ def _gates_gradient(
 
 
 def _forward(neighbours, unroll, inputs, kernel, initial, start):
-  """Hidden states and derivatives of all steps."""
+  """Return the hidden states and the derivatives of all steps."""
 
   def step(state, xs):
     t, x = xs
     seen, before = neighbours(t, state, initial)
-    activated = _activate(x.astype(_wide(x.dtype)) + product(seen, kernel))
+    activated = _activate(x.astype(at_least_float32(x.dtype)) + product(seen, kernel))
     state = _update(activated, before)
     state = State(state.hidden.astype(x.dtype), state.cell)
     derivatives = _update_derivatives(activated, before, state.cell)
-    # The largest part of what is saved; the gates' gradient gets this dtype anyway.
+    # This is the largest array that is saved. The gradient of the gates is cast to
+    # the same dtype anyway.
     derivatives = derivatives._replace(gates=derivatives.gates.astype(x.dtype))
     return state, (state.hidden, derivatives)
 
@@ -217,6 +255,7 @@ def _forward(neighbours, unroll, inputs, kernel, initial, start):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused(neighbours, unroll, inputs, kernel, initial, start):
+  """Return the hidden states of all steps, with the gradient defined below."""
   return _forward(neighbours, unroll, inputs, kernel, initial, start)[0]
 
 
@@ -227,24 +266,28 @@ def _fused_forward(neighbours, unroll, inputs, kernel, initial, start):
 
 
 def _fused_backward(neighbours, unroll, saved, gradient):
+  """Return the gradients of the inputs, the kernel, `initial` and `start`."""
   hidden, derivatives, kernel, initial, start = saved
-  wide = _wide(hidden.dtype)
+  wide = at_least_float32(hidden.dtype)
   transposed = jnp.swapaxes(kernel, -1, -2)
 
   def step(carry, xs):
     state_gradient, kernel_gradient, initial_gradient = carry
-    t, output_gradient, of_step, hidden_before = xs
-    # Neither what is seen nor the transpose of `neighbours` needs the cell states.
+    t, output_gradient, derivative, hidden_before = xs
+    # `neighbours` is linear, so its transpose needs no states, and r_t depends on
+    # the hidden ones only. The cell states may be anything here.
     (seen, _), transpose = jax.vjp(
         lambda state, initial: neighbours(t, state, initial),
         State(hidden_before, jnp.zeros_like(start.cell)), initial)
+    # h_t enters the output and the next step; c_t enters h_t and the next step.
     hidden_gradient = (
         state_gradient.hidden.astype(wide) + output_gradient.astype(wide))
-    cell_gradient = state_gradient.cell + hidden_gradient * of_step.hidden
-    gates = _gates_gradient(of_step, hidden_gradient, cell_gradient)
+    cell_gradient = state_gradient.cell + hidden_gradient * derivative.hidden
+    gates = _gates_gradient(derivative, hidden_gradient, cell_gradient)
     gates = gates.astype(hidden.dtype)
     seen_gradient = product(gates, transposed).astype(seen.dtype)
-    state_gradient, more = transpose((seen_gradient, cell_gradient * of_step.cell))
+    # Pass the gradient on to the states that this step has seen.
+    state_gradient, more = transpose((seen_gradient, cell_gradient * derivative.cell))
     kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
     initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
     return (state_gradient, kernel_gradient, initial_gradient), gates

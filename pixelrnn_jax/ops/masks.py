@@ -1,31 +1,41 @@
-"""Masks that make a convolution see only the past (paper, section 3.4).
+"""The masks that hide the future from a convolution (paper, section 3.4).
 
-Pixels come in raster order and, inside a pixel, channels in the order R, G, B.
-The F features of every map are split into C contiguous groups, one a channel:
+Pixels come in raster order. Inside a pixel, channels come in the order R, G, B.
+The F features of every map are split into C contiguous groups, one for each channel:
 
     group(i) = floor(i C / F)
 
-so groups differ by at most one feature where F is not a multiple of C, and the
-same rule at every width keeps residual sums and gates aligned.
+Groups differ by at most one feature where F is not a multiple of C. The same rule
+holds at every width, so residual sums and gates stay aligned.
 
     mask A: group c at the current pixel sees the groups c' <  c  (first layer)
-    mask B: group c at the current pixel sees the groups c' <= c  (all others)
+    mask B: group c at the current pixel sees the groups c' <= c  (all other layers)
 
-Pixels above, and to the left in the same row, are seen; pixels to the right in
-the same row and below are not. The masks are NumPy constants of the program,
-multiplied with the weights at each use, so training cannot undo them.
+Both masks show the rows above, and the pixels to the left in the same row. Both hide
+the pixels to the right in the same row, and the rows below. Masks are NumPy constants
+of the program. They multiply the weights at each use, so training cannot undo them.
 """
 
 import functools
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 
-def channel_groups(features: int, channels: int) -> np.ndarray:
-  """The channel that each feature belongs to: floor(i C / F), int [F].
+def channel_groups(features: int, channels: int) -> Int[np.ndarray, " F"]:
+  """Return the channel that each feature belongs to.
+
+      group(i) = floor(i C / F)
+
+  Args:
+    features: F.
+    channels: C.
+
+  Returns:
+    int [F], values 0 to C - 1.
 
   Raises:
-    ValueError: fewer features than channels, so that a channel has none.
+    ValueError: there are fewer features than channels, so some channel has none.
   """
   if features < channels:
     raise ValueError(
@@ -43,25 +53,27 @@ def conv_mask(
     out_features: int,
     channels: int,
     blocks: int = 1,
-) -> np.ndarray:
-  """The mask of a 2-D convolution's kernel.
+) -> Bool[np.ndarray, "KH KW F G"]:
+  """Return the mask of a 2-D convolution's kernel.
 
   Args:
     kind: "A" or "B".
-    kernel_shape: (KH, KW), both odd; (1, K) is a convolution along the row and
-      (1, 1) a masked matrix product.
+    kernel_shape: (KH, KW), both odd. (1, K) is a convolution along the row, (1, 1)
+      a masked matrix product.
     in_features: F.
-    out_features: G, the features of one block.
+    out_features: the output features of one block.
     channels: C, the image's channels.
-    blocks: the output holds this many blocks of G features side by side, each
-      split into groups by itself: the four gates of an LSTM, say, so that all
-      gates of one unit are of the same group.
+    blocks: how many blocks of features the output holds side by side. Each block is
+      split into groups by itself. The four gates of an LSTM are four blocks, so all
+      gates of a unit belong to the same group.
 
   Returns:
-    bool [KH, KW, F, blocks * G], read-only; true where the weight is used.
+    bool [KH, KW, F, G] with G = blocks * out_features, read-only. It is true where
+    the weight is used.
 
   Raises:
-    ValueError: an unknown kind, an even kernel, or fewer features than channels.
+    ValueError: the kind is unknown, the kernel has an even size, or there are fewer
+      features than channels.
   """
   if kind not in ("A", "B"):
     raise ValueError(f"Mask kind {kind!r}: must be 'A' or 'B'.")
@@ -83,6 +95,11 @@ def conv_mask(
 
 
 def group_slices(features: int, channels: int) -> list[slice]:
-  """The features of each channel's group, as slices."""
+  """Return the features of each channel's group as a slice.
+
+  Args:
+    features: F.
+    channels: C.
+  """
   edges = np.searchsorted(channel_groups(features, channels), np.arange(channels + 1))
   return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]

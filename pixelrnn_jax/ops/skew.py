@@ -1,42 +1,50 @@
-"""The skewed map, whose rows are the image's diagonals (paper, section 3.2).
+"""The skew of the Diagonal BiLSTM (paper, section 3.2).
 
-Half of a square image's skewed map is offset. Where work is the limit, not the
-number of steps, several images side by side waste less: `to_strips`.
+The rows of a skewed map are the diagonals of the image, so one step of a scan takes
+a whole diagonal.
 
-Shapes: H height, W width, T = H + W - 1 diagonals, B batch, n images of a strip.
+    y[t, r] = x[r, t - r]
+
+Half of a square image's skewed map lies outside the image. Where the amount of work
+limits the speed, and not the number of steps, several images side by side waste less
+(`to_strips`).
+
+Shapes: H height, W width, T = H + W - 1 diagonals, B batch, F features, n images
+side by side.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
 
 
-def skew(x: jax.Array) -> jax.Array:
-  """Offsets row r of the map by r positions and puts the diagonals first.
+def skew(x: Shaped[Array, "H W *rest"]) -> Shaped[Array, "T H *rest"]:
+  """Offset row r of the map by r positions, with the diagonals as leading axis.
 
-      y[t, r] = x[r, t - r]   where 0 <= t - r < W, zero elsewhere
+      y[t, r] = x[r, t - r]   where 0 <= t - r < W, and zero elsewhere
 
   Args:
     x: [H, W, ...].
 
   Returns:
-    [T, H, ...].
+    [T, H, ...], T = H + W - 1.
   """
   height, width, *rest = x.shape
-  # Rows of length T + 1 read as rows of length T: each starts one later.
+  # Pad each row to length T + 1 and read the result as rows of length T. Each row
+  # then starts one position later than the one above it.
   y = jnp.pad(x, [(0, 0), (0, height)] + [(0, 0)] * len(rest))
   y = y.reshape(height * (width + height), *rest)[:-height]
   y = y.reshape(height, height + width - 1, *rest)
   return jnp.swapaxes(y, 0, 1)
 
 
-def unskew(y: jax.Array) -> jax.Array:
-  """The inverse of `skew`, x[r, c] = y[r + c, r]; offset positions are dropped.
+def unskew(y: Shaped[Array, "T H *rest"]) -> Shaped[Array, "H W *rest"]:
+  """Undo `skew`: x[r, c] = y[r + c, r].
 
   Args:
-    y: [T, H, ...].
+    y: [T, H, ...]. Positions outside the image may hold anything.
 
   Returns:
-    [H, W, ...] with W = T - H + 1.
+    [H, W, ...], W = T - H + 1.
   """
   steps, height, *rest = y.shape
   x = jnp.swapaxes(y, 0, 1).reshape(height * steps, *rest)
@@ -44,15 +52,35 @@ def unskew(y: jax.Array) -> jax.Array:
   return x.reshape(height, steps + 1, *rest)[:, : steps - height + 1]
 
 
-def to_strips(x: jax.Array, images: int) -> jax.Array:
-  """Puts n images of the batch side by side: [H, W, B, F] to [H, n W, B / n, F]."""
+def to_strips(
+    x: Shaped[Array, "H W B F"], images: int
+) -> Shaped[Array, "H nW N F"]:
+  """Put n images of the batch side by side.
+
+  Args:
+    x: [H, W, B, F].
+    images: n, a divisor of B.
+
+  Returns:
+    [H, n W, B / n, F].
+  """
   height, width, batch, features = x.shape
   x = x.reshape(height, width, images, batch // images, features)
   return jnp.swapaxes(x, 1, 2).reshape(height, images * width, -1, features)
 
 
-def from_strips(x: jax.Array, images: int) -> jax.Array:
-  """The inverse of `to_strips`: [H, n W, B / n, F] to [H, W, B, F]."""
+def from_strips(
+    x: Shaped[Array, "H nW N F"], images: int
+) -> Shaped[Array, "H W B F"]:
+  """Undo `to_strips`.
+
+  Args:
+    x: [H, n W, B / n, F].
+    images: n.
+
+  Returns:
+    [H, W, B, F].
+  """
   height, width, batch, features = x.shape
   x = x.reshape(height, images, width // images, batch, features)
   return jnp.swapaxes(x, 1, 2).reshape(height, width // images, -1, features)

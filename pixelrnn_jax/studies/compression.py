@@ -15,15 +15,13 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pixelrnn_jax import data, files
+from pixelrnn_jax import data, files, progress
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.data.image_files import decode
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import coding
 from pixelrnn_jax.inference.likelihood import bound_note, log_prob
-from pixelrnn_jax.runs.progress import progress_interval
 from pixelrnn_jax.runs.restore import Run, load_images, load_run
 from pixelrnn_jax.studies import image_codecs
 from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
@@ -88,11 +86,11 @@ def compress_images(
   images, names, description = _read(run, patterns, split, num, convert, moved)
   variables = {"params": run.params}
   start = time.perf_counter()
-  with _progress("compressing", len(images)) as bar:
+  with progress.bar("compressing", len(images), "images") as bar:
     content = coding.compress(
         run.model, variables, images, batch_size, bar.update, names)
   middle = time.perf_counter()
-  with _progress("checking", len(images)) as bar:
+  with progress.bar("checking", len(images), "images") as bar:
     decoded = coding.decompress(run.model, variables, content, batch_size, bar.update)
   end = time.perf_counter()
   if not np.array_equal(decoded, images):
@@ -156,7 +154,8 @@ def decompress_images(
     )
   targets = _targets(folder, names, overwrite)
   run = load_run(workdir, which)
-  with _progress("decompressing", len(names) or None) as bar:
+  number = coding.number_of_images(content)
+  with progress.bar("decompressing", number, "images") as bar:
     images = coding.decompress(
         run.model, {"params": run.params}, content, batch_size, bar.update)
   if not names:
@@ -186,10 +185,8 @@ def measure_codecs(images: np.ndarray, levels: int) -> dict[str, Sizes]:
   """
   together, sizes = image_codecs.sheet(images), {}
   for name, encode in image_codecs.available(levels).items():
-    each = 0
-    for image in tqdm(
-        images, name, leave=False, mininterval=progress_interval()):
-      each += len(encode(image, levels))
+    with progress.bar(name, len(images), "images", images) as bar:
+      each = sum(len(encode(image, levels)) for image in bar)
     sizes[name] = Sizes(len(encode(together, levels)), each)
   return sizes
 
@@ -355,10 +352,3 @@ def _png(pixels: np.ndarray) -> bytes:
   file = io.BytesIO()
   Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
   return file.getvalue()
-
-
-def _progress(label: str, total: int | None) -> tqdm:
-  """Return a progress bar over images."""
-  return tqdm(
-      desc=label, total=total, unit="image", leave=False,
-      mininterval=progress_interval())

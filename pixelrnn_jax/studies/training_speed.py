@@ -263,7 +263,7 @@ def model_operations(model: PixelRNN) -> float:
   check_one_scale(model.config)
   config, layer = model.config, model.layer
   height, width, _ = config.image_shape
-  weights = model.first_mask.sum() + sum(m.sum() for m in model.head.masks)
+  weights = sum(m.sum() for m in (model.first.mask, *model.head.masks.values()))
   one_layer = sum(mask.sum() for mask in layer.masks.values())
   if config.kind == "row_lstm":
     one_layer += config.kernel_size * config.hidden * 4 * config.hidden

@@ -304,8 +304,8 @@ def test_a_file_does_not_choose_the_memory(coded):
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(images=np.zeros((2, 4, 3, 1), np.uint8)), r"\[N, 3, 4, 1\]"),
-    (dict(images=np.zeros((3, 4, 1), np.uint8)), r"\[N, 3, 4, 1\]"),
+    (dict(images=np.zeros((2, 4, 3, 1), np.uint8)), r"\[B, 3, 4, 1\]"),
+    (dict(images=np.zeros((3, 4, 1), np.uint8)), r"\[B, 3, 4, 1\]"),
     (dict(images=np.zeros((0, 3, 4, 1), np.uint8)), "at least 1"),
     (dict(images=np.full((2, 3, 4, 1), 16, np.uint8)), "takes 0 to 15"),
     (dict(images=np.full((2, 3, 4, 1), -1)), "takes 0 to 15"),
@@ -337,16 +337,17 @@ def test_names_come_back(coded):
   names = tuple(f"a/{n}.png" for n in range(6))
   named = prnn.compress(model, variables, images, 3, names=names)
   assert coding.read_names(named) == names and coding.read_names(data) == ()
+  assert coding.number_of_images(named) == coding.number_of_images(data) == 6
   np.testing.assert_array_equal(prnn.decompress(model, variables, named), images)
 
 
 def test_under_transformations_and_without_compilation(coded):
   model, variables, images, data = coded
-  with pytest.raises(prnn.InputError, match="outside of jax.jit"):
+  with pytest.raises(prnn.InputError, match="runs on the host"):
     jax.jit(lambda v: prnn.compress(model, v, images))(variables)
-  with pytest.raises(prnn.InputError, match="outside of jax.jit"):
+  with pytest.raises(prnn.InputError, match="runs on the host"):
     jax.vmap(lambda x: prnn.compress(model, variables, x))(images[None])
-  with pytest.raises(prnn.InputError, match="outside of jax.jit"):
+  with pytest.raises(prnn.InputError, match="runs on the host"):
     jax.jit(lambda v: prnn.decompress(model, v, data))(variables)
   with jax.disable_jit():
     assert prnn.compress(model, variables, images, 3) == data

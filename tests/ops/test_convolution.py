@@ -7,6 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from helpers import reference
+from helpers.arrays import as_jax
 from pixelrnn_jax import ops
 
 SIZES = [(1, 1, 1), (3, 5, 2), (4, 2, 1), (1, 6, 3)]
@@ -27,27 +28,27 @@ def arrays(size, features, kernel_shape, outputs, seed=0):
 def test_equals_the_loop(size, kernel_shape, kind, channels, features):
   x, kernel, bias = arrays(size, features, kernel_shape, 8)
   mask = ops.conv_mask(kind, kernel_shape, features, 4, channels, blocks=2)
-  y = ops.masked_conv2d(jnp.asarray(x), kernel, bias, mask)
+  y = ops.masked_conv2d(*as_jax(x, kernel, bias), mask)
   for b in range(size[2]):
     expected = reference.masked_conv(x[:, :, b], kernel, bias, kind, channels, 2)
     np.testing.assert_allclose(y[:, :, b], expected, atol=1e-12)
   if kernel_shape[0] == 1:
-    row = ops.masked_conv1d(jnp.asarray(x), kernel[0], bias, mask[0])
+    row = ops.masked_conv1d(*as_jax(x, kernel[0], bias), mask[0])
     np.testing.assert_array_equal(row, y)
   if kernel_shape == (1, 1):
-    dense = ops.masked_dense(jnp.asarray(x), kernel[0, 0], bias, mask[0, 0])
+    dense = ops.masked_dense(*as_jax(x, kernel[0, 0], bias), mask[0, 0])
     np.testing.assert_allclose(dense, y, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("features", [3, 40])
 def test_gradients(features):
-  x, kernel, bias = arrays((3, 4, 2), features, (3, 3), 6)
+  x, kernel, bias = as_jax(*arrays((3, 4, 2), features, (3, 3), 6))
   mask = ops.conv_mask("B", (3, 3), features, 6, 3)
   check_grads(
-      lambda *a: ops.masked_conv2d(*a, mask), (jnp.asarray(x), kernel, bias),
+      lambda *a: ops.masked_conv2d(*as_jax(*a), mask), (x, kernel, bias),
       order=1, modes=("fwd", "rev"))
-  gradient = jax.grad(lambda k: ops.masked_conv2d(jnp.asarray(x), k, bias, mask).sum())
+  gradient = jax.grad(lambda k: ops.masked_conv2d(x, k, bias, mask).sum())
   np.testing.assert_array_equal(np.asarray(gradient(kernel))[~mask], 0)
 
 
@@ -59,9 +60,10 @@ def test_rows_above_and_the_own_row_are_the_whole(size, features):
   mask = ops.conv_mask("B", (size, size), features, 6, 3)
   own_row = np.zeros_like(mask)
   own_row[size // 2] = mask[size // 2]
-  whole = ops.masked_conv2d(jnp.asarray(x), kernel, bias, mask)
-  own = ops.masked_conv2d(jnp.asarray(x), kernel, 0 * bias, own_row)
   padded = np.pad(x, ((size // 2, 0), (0, 0), (0, 0), (0, 0)))
+  x, kernel, bias = as_jax(x, kernel, bias)
+  whole = ops.masked_conv2d(x, kernel, bias, mask)
+  own = ops.masked_conv2d(x, kernel, 0 * bias, own_row)
   for r in range(5):
     rows = jnp.asarray(padded[r : r + size // 2])
     above = ops.rows_above(rows, kernel, bias, mask)

@@ -9,6 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 from helpers import reference
+from helpers.arrays import as_jax
 from pixelrnn_jax import ops
 
 SIZES = [(1, 1, 1), (1, 5, 2), (5, 1, 2), (3, 4, 2), (5, 3, 1)]
@@ -35,8 +36,8 @@ def diagonal_arguments(size, units=3, dtype=np.float64):
 
 def skewed_arguments(size):
   """Arguments of `diagonal_scan` itself."""
-  inputs, *rest = diagonal_arguments(size)
-  return jnp.stack([ops.skew(jnp.asarray(x)) for x in inputs], axis=1), *rest
+  inputs, *rest = as_jax(*diagonal_arguments(size))
+  return jnp.stack([ops.skew(x) for x in inputs], axis=1), *rest
 
 
 def diagonal(inputs, kernel, hidden, cell, implementation):
@@ -72,7 +73,7 @@ def test_cell():
 @pytest.mark.parametrize("taps", [1, 3, 5])
 def test_row_scan_equals_the_loop(size, taps, implementation):
   inputs, kernel, hidden, cell = row_arguments(size, taps=taps)
-  states = ops.row_scan(jnp.asarray(inputs), kernel, hidden, cell, implementation)
+  states = ops.row_scan(*as_jax(inputs, kernel, hidden, cell), implementation)
   for b in range(size[2]):
     expected = reference.row_lstm(inputs[:, :, b], kernel, hidden, cell)
     np.testing.assert_allclose(states[:, :, b], expected, atol=1e-12)
@@ -83,7 +84,7 @@ def test_row_scan_equals_the_loop(size, taps, implementation):
 @pytest.mark.parametrize("size", SIZES)
 def test_diagonal_scan_equals_the_loop(size, implementation):
   inputs, kernel, hidden, cell = diagonal_arguments(size)
-  states = diagonal(jnp.asarray(inputs), kernel, hidden, cell, implementation)
+  states = diagonal(*as_jax(inputs, kernel, hidden, cell), implementation)
   for d in range(2):
     for b in range(size[2]):
       expected = reference.diagonal_lstm(
@@ -101,7 +102,7 @@ def test_nothing_at_offset_positions_enters_the_image():
       poisoned[t, :, r] = 1e3
   clean, dirty = (
       np.stack([
-          ops.unskew(ops.diagonal_scan(jnp.asarray(x), kernel, hidden, cell)[:, d])
+          ops.unskew(ops.diagonal_scan(*as_jax(x, kernel, hidden, cell))[:, d])
           for d in range(2)
       ]) for x in (skewed, poisoned)
   )
@@ -118,13 +119,13 @@ def test_images_side_by_side_do_not_touch(shape, images):
   expected = diagonal(inputs, kernel, hidden, cell, "autodiff")
   np.testing.assert_allclose(got, expected, atol=1e-12)
   check_grads(
-      lambda *a: jnp.sum(jnp.sin(diagonal_in_strips(images, *a))),
+      lambda *a: jnp.sum(jnp.sin(diagonal_in_strips(images, *as_jax(*a)))),
       (inputs, kernel, hidden, cell), order=1, modes=("rev",))
 
 
 def test_widths_that_are_not_whole_images():
-  inputs, kernel, hidden, cell = diagonal_arguments((4, 6, 2))
-  skewed = jnp.stack([ops.skew(x) for x in jnp.asarray(inputs)], axis=1)
+  inputs, kernel, hidden, cell = as_jax(*diagonal_arguments((4, 6, 2)))
+  skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
   for width in (3, 4, 5):  # less than the height, or no divisor of 6
     with pytest.raises(ValueError, match="whole images"):
       ops.diagonal_scan(skewed, kernel, hidden, cell, width=width)
@@ -134,7 +135,7 @@ def test_widths_that_are_not_whole_images():
 @pytest.mark.parametrize("scan", ["row", "diagonal"])
 def test_unrolling_changes_nothing(scan):
   function, arguments = (
-      (ops.row_scan, row_arguments((5, 3, 2))) if scan == "row"
+      (ops.row_scan, as_jax(*row_arguments((5, 3, 2)))) if scan == "row"
       else (ops.diagonal_scan, skewed_arguments((5, 3, 2))))
   weights = np.random.default_rng(2).normal(size=function(*arguments).shape)
 
@@ -159,10 +160,11 @@ def test_gradients(scan, size):
     function = functools.partial(diagonal, implementation="fused")
     arguments = diagonal_arguments(size)
   # A fixed weighting, so that errors of opposite sign cannot cancel.
-  arguments = tuple(jnp.asarray(a) for a in arguments)
+  arguments = as_jax(*arguments)
   weights = np.random.default_rng(2).normal(size=function(*arguments).shape)
   check_grads(
-      lambda *a: jnp.sum(function(*a) * weights), arguments, order=1, modes=("rev",))
+      lambda *a: jnp.sum(function(*as_jax(*a)) * weights), arguments, order=1,
+      modes=("rev",))
 
 
 @pytest.mark.parametrize("scan", ["row", "diagonal"])
@@ -195,4 +197,4 @@ def test_fused_gradients_equal_autodiff(scan, dtype, tolerance):
 
 def test_unknown_implementation():
   with pytest.raises(ValueError, match="fused, autodiff"):
-    ops.row_scan(*row_arguments((2, 2, 1)), implementation="magic")
+    ops.row_scan(*as_jax(*row_arguments((2, 2, 1))), implementation="magic")

@@ -6,6 +6,7 @@ import pytest
 from jax.test_util import check_grads
 
 from helpers import reference
+from helpers.arrays import as_jax
 from pixelrnn_jax import ops
 
 
@@ -41,9 +42,9 @@ def test_convolutions_equal_the_loops(factor, size, features):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(*size, features))
   kernel, bias = rng.normal(size=(factor, factor, features, 4)), rng.normal(size=4)
-  spread = ops.transposed_conv2d(jnp.asarray(x), kernel, bias)
+  spread = ops.transposed_conv2d(*as_jax(x, kernel, bias))
   around = rng.normal(size=(3, 5, features, 4))
-  plain = ops.conv2d(jnp.asarray(x), around, bias)
+  plain = ops.conv2d(*as_jax(x, around, bias))
   for b in range(size[2]):
     np.testing.assert_allclose(
         spread[:, :, b], reference.transposed_conv(x[:, :, b], kernel, bias),
@@ -57,5 +58,5 @@ def test_gradients():
   rng = np.random.default_rng(0)
   arguments = (rng.normal(size=(2, 3, 2, 5)), rng.normal(size=(2, 2, 5, 4)),
                rng.normal(size=4))
-  check_grads(ops.transposed_conv2d, tuple(map(jnp.asarray, arguments)), order=1,
-              modes=("fwd", "rev"))
+  check_grads(lambda *a: ops.transposed_conv2d(*as_jax(*a)), as_jax(*arguments),
+              order=1, modes=("fwd", "rev"))

@@ -44,7 +44,8 @@ def write(folder, names, images):
 
 
 def compress(*patterns, **changes):
-  arguments = dict(output="out.prnn", compare=False) | changes
+  # One image on each of two devices: one program for all numbers of images.
+  arguments = dict(output="out.prnn", compare=False, batch_size=1) | changes
   return compression.compress_images("run", patterns, **arguments)
 
 
@@ -73,24 +74,25 @@ def test_images_without_names_are_numbered(tmp_path):
 
 
 def test_files_that_would_not_come_back_are_refused_or_converted(tmp_path):
-  write(tmp_path / "in", ["good.png"], pictures(1))
+  write(tmp_path / "in", ["good.png", "better.png"], pictures(2))
   write(tmp_path / "in", ["large.png"], pictures(1, (6, 9, 3)))
   before = contents(tmp_path)
-  with pytest.raises(prnn.InputError, match=r"1 of 2 images .*large\.png.*--convert"):
+  with pytest.raises(prnn.InputError, match=r"1 of 3 images .*large\.png.*--convert"):
     compress("in")
   assert contents(tmp_path) == before
   assert "1 of them converted" in compress("in", convert=True)
   paths = compression.decompress_images("run", "out.prnn", "back")
-  np.testing.assert_array_equal(Image.open(paths[0]), pictures(1)[0])
-  assert Image.open(paths[1]).size == (4, 3)
+  np.testing.assert_array_equal(Image.open(paths[1]), pictures(2)[0])
+  assert Image.open(paths[2]).size == (4, 3)
 
 
 def test_grey_files_are_colours_to_a_colour_model(tmp_path):
-  write(tmp_path / "in", ["grey.png"], pictures(1, (3, 4)))
+  grey = pictures(2, (3, 4))
+  write(tmp_path / "in", ["1.png", "2.png"], grey)
   compress("in")
-  [path] = compression.decompress_images("run", "out.prnn", "back")
-  grey = pictures(1, (3, 4))[0]
-  np.testing.assert_array_equal(Image.open(path), np.stack([grey] * 3, axis=-1))
+  paths = compression.decompress_images("run", "out.prnn", "back")
+  for path, image in zip(paths, grey, strict=True):
+    np.testing.assert_array_equal(Image.open(path), np.stack([image] * 3, axis=-1))
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 200, 255, 256])
@@ -129,7 +131,7 @@ def test_nothing_of_the_users_is_replaced(tmp_path):
     ("a", "a.png"), ("a.png", "a.png/b"), ("A.png", "a.png")])
 def test_names_that_meet_in_one_file(run, names, tmp_path):
   content = coding.compress(
-      run.model, {"params": run.params}, pictures(2), names=names)
+      run.model, {"params": run.params}, pictures(2), 1, names=names)
   (tmp_path / "file").write_bytes(content)
   with pytest.raises(prnn.InputError, match="one file here"):
     compression.decompress_images("run", "file", "back")
@@ -137,7 +139,7 @@ def test_names_that_meet_in_one_file(run, names, tmp_path):
 
 
 def test_damage_and_bad_paths(tmp_path):
-  write(tmp_path / "in", ["a.png"], pictures(1))
+  write(tmp_path / "in", ["a.png", "b.png"], pictures(2))
   compress("in")
   content = (tmp_path / "out.prnn").read_bytes()
   (tmp_path / "cut").write_bytes(content[:-3])
@@ -154,10 +156,10 @@ def test_damage_and_bad_paths(tmp_path):
     compress("in", output="in")
   with pytest.raises(prnn.InputError, match="not a directory"):
     compress("in", output="text/file")
-  with pytest.raises(prnn.InputError, match="there are 1"):
-    compress("in", num=2)
+  with pytest.raises(prnn.InputError, match="there are 2"):
+    compress("in", num=3, overwrite=True)
   with pytest.raises(prnn.InputError, match="given twice"):
-    compress("in", "in/a.png")
+    compress("in", "in/a.png", overwrite=True)
   assert not (tmp_path / "back").exists()
 
 
