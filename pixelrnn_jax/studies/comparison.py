@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from pixelrnn_jax.data import load_source
 from pixelrnn_jax.data.sources import ImageSource
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim
-from pixelrnn_jax.runs.restore import load_run
+from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.studies import image_codecs
 from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
 from pixelrnn_jax.training import parallel
@@ -69,7 +68,7 @@ def compare(
     InputError: no such run, or two of them are on other images.
   """
   runs = [load_run(workdir, which) for workdir in workdirs]
-  sources = [load_source(run.config, split, writes=False) for run in runs]
+  sources = [load_images(run, split) for run in runs]
   first = sources[0]
   for workdir, source in zip(workdirs[1:], sources[1:], strict=True):
     if not _same(first, source):

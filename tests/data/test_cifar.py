@@ -107,6 +107,27 @@ def test_the_record_is_that_of_tfds(tmp_path, name, size, digest):
       f"https://www.cs.toronto.edu/~kriz/{archive.name}", size, digest)
 
 
+def test_without_a_network_it_says_which_file_to_put_where(tmp_path, monkeypatch):
+  asked = []
+
+  def refuse(server, timeout):
+    asked.append(server)
+    raise OSError("no network")
+
+  monkeypatch.setattr(archives.socket, "create_connection", refuse)
+  monkeypatch.setattr(archives.urllib.request, "getproxies", dict)
+  with pytest.raises(InputError) as error:
+    load_source(make_config(tmp_path), "train")
+  message = str(error.value)
+  assert asked == [("www.cs.toronto.edu", 443)] and "\n" not in message
+  for words in (
+      "tfds:cifar10 is not prepared", "www.cs.toronto.edu does not answer",
+      "the same command downloads", "cifar-10-binary.tar.gz (170,052,171 bytes",
+      f"put it into {tmp_path}/downloads/manual", "--config.data.data_dir=DIR"):
+    assert words in message
+  assert not list(tmp_path.iterdir())
+
+
 def link(name, target):
   member = tarfile.TarInfo(name)
   member.type, member.linkname = tarfile.SYMTYPE, target

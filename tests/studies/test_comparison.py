@@ -70,16 +70,16 @@ def test_bounds_have_no_differences():
 
 
 def test_other_images_are_refused(finished_run, monkeypatch):
-  load = comparison.load_source
+  load = comparison.load_images
   seen = []
 
-  def changed(config, split, **kwargs):
-    source = load(config, split, **kwargs)
+  def changed(run, split):
+    source = load(run, split)
     seen.append(source)
     if len(seen) == 2:
       source.images[3] ^= 1
     return source
 
-  monkeypatch.setattr(comparison, "load_source", changed)
+  monkeypatch.setattr(comparison, "load_images", changed)
   with pytest.raises(InputError, match="is on other images than .*evaluate.py"):
     compare([str(finished_run)] * 2)

@@ -7,8 +7,12 @@ from pixelrnn_jax import data
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.restore import restore
-from pixelrnn_jax.training import evaluate_run
-from pixelrnn_jax.training.evaluation import standard_error, summarize
+from pixelrnn_jax.training import evaluate_run, parallel
+from pixelrnn_jax.training.evaluation import (
+  image_nats,
+  standard_error,
+  summarize,
+)
 
 
 def test_summary():
@@ -93,6 +97,18 @@ def test_the_figure_is_the_mean_over_every_image(
   assert f"{record['nats_per_image']:.3f}" in printed
   assert f"{record['bits_per_dim']:.4f}" in printed
   assert source.description in printed
+
+
+def test_each_image_has_its_own_figure(finished_run):
+  """In the order of the images, on two devices, with a last batch that is not full."""
+  config, model, variables = restore(str(finished_run))
+  images = data.load_source(config, "test").images[:13]
+  nats = image_nats(
+      parallel.make_eval_step(model), parallel.replicate(variables["params"]),
+      data.ImageSource(images, "some"), config)
+  expected = -np.asarray(likelihood.log_prob(model, variables, images))
+  assert nats.shape == (13, 1) and len(set(nats[:, 0])) == 13
+  np.testing.assert_allclose(nats[:, 0], expected, rtol=1e-5)
 
 
 def test_an_unknown_split(finished_run):
