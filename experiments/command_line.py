@@ -1,9 +1,12 @@
 """What the programs in `experiments/` share: flags, messages, exit codes."""
 
+import contextlib
 import os
 import re
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 
 import jax
@@ -11,9 +14,14 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import help_text
+from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
 from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.training import peers
+
+_GRACE = 1.0  # seconds for what other processes, or threads, have to say
+_LEAVING = threading.Lock()
 
 
 def run(
@@ -48,24 +56,28 @@ def run(
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)  # Orbax and TFDS have much to say
     try:
-      if distributed:
-        _join_processes()
-      main()
+      with contextlib.ExitStack() as stack:
+        if distributed:
+          _join_processes(stack)
+        main()
     except InputError as error:
-      if distributed and jax.distributed.is_initialized():
-        _leave(str(error))
       _fail(f"error: {error}")
     except Interrupted as interrupted:
+      if jax.distributed.is_initialized():  # all of them were interrupted
+        print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.exit_code)
       _fail(str(interrupted), interrupted.exit_code)
     except KeyboardInterrupt:
       _fail("SIGINT: stopped.", 130)
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:
+      if reason := files.disk_fault(error):
+        _fail(f"error: {reason}.")
       if not jax.distributed.is_initialized():
         raise
-      _leave(
-          f"process {jax.process_index()} of {jax.process_count()} lost the others:"
-          f" {' '.join(str(error).split())[:300]} Start all of them again; they go on"
-          " from the newest checkpoint.")
+      if isinstance(error, jax.errors.JaxRuntimeError):
+        _fail(_lost("the others: " + " ".join(str(error).split())[:300]))
+      time.sleep(2 * _GRACE)  # if it is about a process that is gone, `_lost` says so
+      _fail("".join(traceback.format_exception(error)))
 
   try:
     if config:
@@ -93,8 +105,12 @@ def _define_process_flags() -> None:
   flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
 
-def _join_processes() -> None:
-  """`jax.distributed.initialize` as the flags say; InputError if that fails."""
+def _join_processes(stack: contextlib.ExitStack) -> None:
+  """`jax.distributed.initialize` as the flags say; InputError if that fails.
+
+  Args:
+    stack: of contexts, in which the end of another process is noticed from then on.
+  """
   names = ("coordinator", "process_count", "process_id")
   given = {name: flags.FLAGS[name].value for name in names}
   count, index = given["process_count"], given["process_id"]
@@ -125,17 +141,33 @@ def _join_processes() -> None:
         " Give --coordinator=HOST:PORT, --process_count=N and --process_id=I to each."
     ) from error
 
+  def lost(process: int) -> None:
+    if process:  # without process 0, JAX ends this one in milliseconds
+      time.sleep(_GRACE)
+    _leave(_lost(f"process {process}."), 1)
 
-def _leave(message: str) -> None:
+  host = (given["coordinator"] or "").rpartition(":")[0]
+  stack.enter_context(peers.watch(host or None, lost))
+
+
+def _lost(what: str) -> str:
+  """The message where other processes are gone."""
+  return (
+      f"error: process {jax.process_index()} of {jax.process_count()} lost {what}"
+      " Start all of them again; they go on from the newest checkpoint.")
+
+
+def _leave(message: str, code: int) -> None:
   """Ends one of several processes after an error.
 
   JAX's own way out would wait minutes for processes that are gone. But process 0
   leaves last, as its end is that of the others, who may have something to say.
   """
-  print(f"error: {message}", file=sys.stderr, flush=True)
+  _LEAVING.acquire()  # for good: one message is enough
+  print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
-  time.sleep(1.0 if jax.process_index() == 0 else 0.0)
-  os._exit(1)
+  time.sleep(_GRACE if jax.process_index() == 0 else 0.0)
+  os._exit(code)
 
 
 def define_data_flags() -> None:
@@ -201,5 +233,7 @@ def _checked_config() -> Config:
 
 
 def _fail(message: str, code: int = 1) -> None:
+  if jax.distributed.is_initialized():
+    _leave(message, code)
   print(message, file=sys.stderr)
   sys.exit(code)

@@ -9,6 +9,7 @@ import functools
 import math
 import numbers
 import operator
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 
@@ -71,7 +72,7 @@ def real(name: str, value, least: float, needed: str) -> float:
     good = np.ndim(value) == 0 and (
         jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
   # `not <=` refuses NaN, too. A whole number beyond floats is no float.
-  if not good or not least <= value < math.inf or value > np.finfo(float).max:
+  if not good or not least <= value < math.inf or value > sys.float_info.max:
     raise InputError(f"{name}={value!r}: {needed}")
   return float(value)
 

@@ -22,6 +22,18 @@ from pixelrnn_jax.errors import InputError
 
 _HOLDER = re.compile(rb"process [0-9]+ on [^\n]*")  # what a lock's file holds
 _MOST_BYTES = 2**28  # of a text
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A disk that is read-only, broken or away.
+_BROKEN = _NO_ROOM + (
+    errno.EROFS, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN)
+# A file that is not there, not ours or something else; too many open ones.
+_FAULTS = _BROKEN + (
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK,
+    errno.EBUSY, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE,
+    errno.ENOLCK)
+# As TensorStore words what the system told it.
+_OS_ERROR = re.compile(r"os_error_code='([0-9]+)'|\[OS error ([0-9]+):")
 
 
 class NotAFile(OSError, InputError):
@@ -130,19 +142,35 @@ def read_text(path: str) -> str:
     return file.read(_MOST_BYTES).decode(errors="replace")
 
 
-def no_room(error: BaseException | None) -> str:
-  """How the system says that there was no room to write; "" if it does not.
+def disk_fault(
+    error: BaseException | None, faults: tuple[int, ...] = _FAULTS
+) -> str:
+  """What was wrong with a disk, and what to do; "" if the error is another one.
 
   Of this error or one behind it, by its number or, as TensorStore's errors have
-  none, by its text.
+  none, by its text. Of an error that was being handled when this one came, only a
+  broken disk counts: a missing file may have been expected there.
   """
   if error is None:
     return ""
-  for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-    reason = os.strerror(number)
-    if getattr(error, "errno", None) == number or reason in str(error):
-      return reason
-  return no_room(error.__cause__ or error.__context__)
+  number = error.errno if isinstance(error, OSError) else None
+  if match := _OS_ERROR.search(str(error)):
+    number = int(match[1] or match[2])
+  if number is None:
+    number = next((n for n in _NO_ROOM if os.strerror(n) in str(error)), None)
+  if number in faults:
+    advice = "Make room" if number in _NO_ROOM else "Mend that"
+    return f"{describe(error) or os.strerror(number)}. {advice}"
+  if error.__cause__ is not None:
+    return disk_fault(error.__cause__, faults)
+  return disk_fault(error.__context__, _BROKEN)
+
+
+def describe(error: BaseException) -> str:
+  """The file and what the system says of it, as far as an OSError has them."""
+  if not isinstance(error, OSError) or not error.strerror:
+    return ""
+  return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def unwritable_part(directory: str) -> str:

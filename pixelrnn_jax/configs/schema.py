@@ -19,6 +19,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
+_MOST_WEIGHTS = 2**29  # of a convolution
 _MOST = 2**32 - 1  # of any whole number
 OPTIMIZERS = ("rmsprop", "muon")
 DECAY_SHAPES = ("cosine", "linear")
@@ -137,10 +138,19 @@ class ModelConfig:
         raise InputError(
             f"model.{name}={getattr(self, name)}: must be at least {least}.")
     for name, most in (
-        ("hidden", 2**16), ("head_features", 2**16), ("layers", 2**12),
-        ("unroll", 2**12), ("kernel_size", 2**7), ("first_kernel_size", 2**7)):
+        ("layers", 2**12), ("unroll", 2**12), ("kernel_size", 2**7),
+        ("first_kernel_size", 2**7)):
       if getattr(self, name) > most:
         raise InputError(f"model.{name}={getattr(self, name)}: must be at most {most}.")
+    trunk, head = 2 * self.hidden, self.head_features
+    weights = max(
+        self.first_kernel_size**2 * channels * trunk,
+        self.kernel_size**2 * trunk * 2 * trunk, trunk * head, head**2)
+    if weights > _MOST_WEIGHTS:
+      raise InputError(
+          f"model.hidden={self.hidden}, model.head_features={head} and"
+          f" model.kernel_size={self.kernel_size}: a convolution would have"
+          f" {weights:,} weights; at most {_MOST_WEIGHTS:,} are good for anything.")
     for name in ("kernel_size", "first_kernel_size"):
       if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
         raise InputError(

@@ -2,9 +2,9 @@
 
 from pixelrnn_jax.data.given_images import GivenImages
 from pixelrnn_jax.data.own_images import same_images, without_path
-from pixelrnn_jax.data.pipeline import eval_batches, train_iterator
+from pixelrnn_jax.data.pipeline import eval_batches, lost_worker, train_iterator
 from pixelrnn_jax.data.sources import ImageSource, check_enough, load_source
 
 __all__ = [
     "GivenImages", "ImageSource", "check_enough", "eval_batches", "load_source",
-    "same_images", "train_iterator", "without_path"]
+    "lost_worker", "same_images", "train_iterator", "without_path"]

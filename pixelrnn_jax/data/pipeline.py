@@ -7,6 +7,7 @@ that a single process would read, so the run does not depend on how many there a
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -74,7 +75,15 @@ def train_iterator(
         grain.MultiprocessingOptions(
             num_workers=config.data.workers, per_worker_buffer_size=4),
         worker_init_fn=_end_with_the_parent)
-  return iter(dataset)
+  iterator = iter(dataset)
+  if config.data.workers:
+    _start_workers(iterator)
+  return iterator
+
+
+def lost_worker(error: RuntimeError) -> bool:
+  """Whether the training iterator failed as one of its processes was killed."""
+  return "Worker process was terminated unexpectedly" in str(error)
 
 
 def eval_batches(
@@ -114,6 +123,22 @@ def eval_batches(
       yield images, np.arange(local) < len(read)
 
   return batches()
+
+
+def _start_workers(iterator: grain.DatasetIterator) -> None:
+  """Starts the processes that read, which SIGINT and SIGTERM shall not reach.
+
+  Ctrl-C and batch systems send them to the whole group of processes, and it is the
+  training process that decides what follows. A process starts with the signals
+  blocked that its parent has blocked, so they are while it is still importing, too.
+  """
+  iterator.get_state()  # makes the iterators, and multiprocessing's own process
+  blocked = signal.pthread_sigmask(
+      signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+  try:
+    iterator.start_prefetch()
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _end_with_the_parent(index: int, count: int) -> None:

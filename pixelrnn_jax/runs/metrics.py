@@ -21,6 +21,7 @@ class MetricsWriter:
   def __init__(
       self, workdir: str, step: int,
       on_metrics: Callable[[dict], None] | None = None,
+      validated: bool = True,
   ):
     """Opens the files, which then hold nothing past `step`.
 
@@ -29,12 +30,14 @@ class MetricsWriter:
       step: that the run starts or resumes at. Lines of later steps, from before
         it was killed, are dropped: those steps are taken again.
       on_metrics: called with each line once it is written.
+      validated: whether a validation at `step` counts; else its line is dropped,
+        as it is made anew.
     """
     self._on_metrics = on_metrics
     self._file = self._events = None
     if jax.process_index() == 0:
       path = os.path.join(workdir, layout.METRICS)
-      _drop_after(path, step)
+      _drop_after(path, step, validated)
       self._file = open(path, "a", encoding="utf-8")
       # Not SummaryWriter: its thread dies of a full disk, and the run then waits
       # for it forever.
@@ -83,7 +86,7 @@ def read_metrics(workdir: str) -> list[dict]:
     InputError: there are none.
   """
   path = os.path.join(files.expand(workdir), layout.METRICS)
-  lines = files.read_text(path).splitlines()
+  lines = files.read_text(path).split("\n")
   metrics = [json.loads(line) for line in lines if _step(line) < float("inf")]
   if not metrics:
     raise InputError(
@@ -93,17 +96,32 @@ def read_metrics(workdir: str) -> list[dict]:
   return metrics
 
 
-def _drop_after(path: str, step: int) -> None:
-  """Removes lines of later steps, and a last line cut short by a kill."""
-  lines = files.read_text(path).splitlines(keepends=True)
-  kept = [line for line in lines if _step(line) <= step]
-  if kept != lines:
-    files.write_text(path, "".join(kept))
+def _drop_after(path: str, step: int, validated: bool) -> None:
+  """Removes lines of later steps and broken ones; ends the last one.
+
+  Args:
+    path: of the file.
+    step: the last one to keep.
+    validated: whether the validation at `step` is kept.
+  """
+  text = files.read_text(path)
+  kept = [
+      line for line in text.split("\n")
+      if _step(line) < step or _step(line) == step
+      and (validated or not _is_validation(line))]
+  kept = "".join(line + "\n" for line in kept)
+  if kept != text:
+    files.write_text(path, kept)
+
+
+def _is_validation(line: str) -> bool:
+  """Whether a line, which is a good one, holds figures of a validation."""
+  return any(name.startswith("validation/") for name in json.loads(line))
 
 
 def _step(line: str) -> float:
   """The step of a line; infinity for a broken one."""
   try:
     return float(json.loads(line)["step"])
-  except (ValueError, TypeError, KeyError):
+  except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
     return float("inf")

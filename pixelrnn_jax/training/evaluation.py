@@ -237,13 +237,13 @@ def report(
       "versions": {name: _version(name) for name in PACKAGES},
   }
   if jax.process_index() == 0:
-    if workdir is not None:
-      files.write_text(
-          os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
     progress.say(
         f"{split}: {evaluation} over {evaluation.images} images ({description};"
         f" {which} checkpoint, step {step})"
     )
+    if workdir is not None:
+      files.write_text(
+          os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
   return record
 
 

@@ -74,7 +74,8 @@ def train(
   Raises:
     InputError: the config, the devices, the data or the work directory do not
       fit each other, or another training is at work there, in which case nothing
-      was written; or the disk is full, or the loss is no longer finite.
+      was written; or the disk is full or broken, a process that reads data was
+      killed, or the loss is no longer finite.
     Interrupted: by SIGTERM or SIGINT; a checkpoint was saved.
   """
   workdir = files.expand(workdir)
@@ -95,12 +96,12 @@ def train(
     try:
       run.train_all()
     except Exception as error:
-      reason = files.no_room(error)
-      if not reason:
+      reason = files.disk_fault(error)
+      if not reason or error is run.callback_error or isinstance(error, InputError):
         raise
       raise InputError(
-          f"--workdir={workdir} could not be written to after step {run.step}:"
-          f" {reason}. Make room; the same command then goes on from the newest"
+          f"The run in --workdir={workdir} could not read or write after step"
+          f" {run.step}: {reason}; the same command then goes on from the newest"
           " checkpoint."
       ) from error
     finally:
@@ -127,8 +128,9 @@ def _alone_in(workdir: str) -> Iterator[None]:
           ) from held
         except OSError as error:
           raise InputError(
-              f"--workdir={workdir} cannot be used: {error.filename}:"
-              f" {error.strerror}. Mend that, or use another --workdir."
+              f"--workdir={workdir} cannot be used:"
+              f" {files.describe(error) or error}. Mend that, or use another"
+              " --workdir."
           ) from error
     yield
 
@@ -183,6 +185,8 @@ class _Run:
     self.step = 0
     self.damaged = None
     self.validate_first = False
+    self.signals = StopSignals()
+    self.callback_error = None
 
   def say(self, message: str) -> None:
     """Prints on process 0, above a progress bar."""
@@ -206,7 +210,7 @@ class _Run:
     with parallel.together():
       self.restore()
     self.write_config()
-    if self.step < self.config.train.steps:
+    if self.step < self.config.train.steps or self.validate_first:
       self.train()
     else:
       self.say(
@@ -273,6 +277,10 @@ class _Run:
             ("JAX", info.jax, jax.__version__),
         ) if before not in ("", after)
     ]
+    differences += [
+        f"{name}: {before or 'unset'} became {after or 'unset'}"
+        for name, after in parallel.settings().items()
+        if (before := info.settings.get(name, after)) != after]
     if differences:
       self.say(
           f"Not as before: {'; '.join(differences)}. Figures will agree with those of"
@@ -306,22 +314,47 @@ class _Run:
         disable=jax.process_index() > 0)
     with (
         Checkpoints(self.workdir, write=True) as self.checkpoints,
-        MetricsWriter(self.workdir, self.step, self.on_metrics) as self.metrics,
-        StopSignals() as self.signals,
+        MetricsWriter(
+            self.workdir, self.step, self.call_back, not self.validate_first,
+        ) as self.metrics,
+        self.signals,
         bar as self.bar,
     ):
       if self.damaged:
         self.checkpoints.set_aside(self.damaged)
       if self.validate_first:
-        self.save(self.validate())
+        if validation := self.validate():
+          self.checkpoints.set_validation(self.step, validation.nats_per_image)
+        self.stop_if_asked()
       self.take_steps()
+      self.stop_if_asked()
+    # Of a signal while the files were closed; from here on one acts at once.
+    self.stop_if_asked()
+
+  def call_back(self, line: dict) -> None:
+    """Hands a line of metrics to the caller of `train`."""
+    if self.on_metrics:
+      try:
+        self.on_metrics(line)
+      except Exception as error:
+        self.callback_error = error
+        raise
+
+  def stop_if_asked(self) -> None:
+    """Raises Interrupted if a signal has come, to any process, since the last save."""
+    if self.any_process(self.signals.received):
+      name = signal.Signals(self.signals.received).name
+      raise Interrupted(
+          f"{name}: stopped after step {self.step}, whose checkpoint is saved."
+          " The same command goes on from there.", self.signals.received,
+      )
 
   def take_steps(self) -> None:
     """The loop itself."""
     settings = self.config.train
     window = _Window(self.config, self.updates_missed())
     while self.step < settings.steps:
-      images = parallel.shard(next(self.iterator))
+      images = parallel.shard(self.next_batch())
       self.state, metrics = self.train_step(self.state, images)
       self.step += 1
       window.append(metrics)
@@ -340,12 +373,34 @@ class _Run:
       if saving or stop or self.is_best(validation):
         self.save(validation)
       if stop:
-        name = signal.Signals(self.signals.received).name
-        raise Interrupted(
-            f"{name}: stopped after step {self.step}, whose checkpoint is saved."
-            " The same command goes on from there.", self.signals.received,
-        )
+        self.stop_if_asked()
       window.open()
+
+  def next_batch(self) -> np.ndarray:
+    """The next images.
+
+    Raises:
+      InputError: a process that reads them was killed. A single process has saved a
+        checkpoint then.
+    """
+    try:
+      return next(self.iterator)
+    except RuntimeError as error:
+      if not data.lost_worker(error):
+        raise
+      # Several processes could only save together.
+      if jax.process_count() == 1 and self.step:
+        if self.step not in self.checkpoints.steps():
+          self.save(None)
+        where = f"step {self.step}, whose checkpoint is saved"
+      else:
+        where = "the newest checkpoint"
+      raise InputError(
+          f"After step {self.step} one of the {self.config.data.workers} processes"
+          " that read data (data.workers) was killed; where memory is short, the"
+          f" system does that. The same command goes on from {where}. If it happens"
+          " again, free memory or use another --workdir with fewer data.workers."
+      ) from error
 
   def updates_missed(self) -> dict[str, int]:
     """Steps in which the trained scales were not trained, by the metrics' suffix."""
@@ -363,13 +418,16 @@ class _Run:
 
     Several processes have to agree, which they do once every `log_every` steps.
     """
+    if jax.process_count() > 1 and not self.due(self.config.train.log_every):
+      return False
+    return bool(self.any_process(self.signals.received))
+
+  def any_process(self, received: int) -> int:
+    """The signal that this process or another has received, or 0; all ask together."""
     if jax.process_count() > 1:
-      if not self.due(self.config.train.log_every):
-        return False
-      received = multihost_utils.process_allgather(
-          np.array(self.signals.received))
-      self.signals.received = int(received.max())
-    return bool(self.signals.received)
+      gathered = multihost_utils.process_allgather(np.array(received))
+      self.signals.received = received = int(gathered.max())
+    return received
 
   def validate(self) -> Evaluation | None:
     """Evaluates on the validation split; None if a signal came meanwhile."""
@@ -433,7 +491,8 @@ class _Run:
     self.checkpoints.save(
         self.step, state, self.iterator,
         validation.nats_per_image if validation else None,
-        self.sources["train"].description, self.config.train.accumulate)
+        self.sources["train"].description, self.config.train.accumulate,
+        parallel.settings())
 
   def finish(self) -> None:
     """Evaluates the last checkpoint and draws samples, unless that is done."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
+import jaxlib
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
@@ -70,6 +71,22 @@ def _count(cores: int, configs: Sequence[Config]) -> int:
         for config in configs)
 
   return next((n for n in range(cores, 1, -1) if divides(n)), 1)
+
+
+def settings() -> dict[str, str]:
+  """What the user can set in JAX and its libraries that changes a run's rounding."""
+  flags = [  # but for the number of devices, which is known otherwise
+      flag for flag in os.environ.get("XLA_FLAGS", "").split()
+      if not flag.startswith("--xla_force_host_platform_device_count")]
+  return {
+      "jaxlib": jaxlib.version.__version__,
+      "jax_enable_x64": str(jax.config.jax_enable_x64),
+      "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
+      "jax_default_prng_impl": str(jax.config.jax_default_prng_impl),
+      "jax_threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+      "XLA_FLAGS": " ".join(sorted(flags)),
+      "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
+  }
 
 
 def check_batch_size(config: TrainConfig, devices: int | None = None) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 
 from pixelrnn_jax import build_model, data
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs import checkpoint_files as kept_files
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.restore import load_run, restore
@@ -70,12 +72,90 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, parts):
     assert equal(checkpoints.restore(state, which="best").state, at(state, 6))
 
 
-def test_a_step_can_be_saved_again(tmp_path, parts):
+def test_a_validation_that_comes_later_rewrites_nothing(tmp_path, parts):
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
     checkpoints.save(3, at(state, 3), make_iterator(), None)
-    checkpoints.save(3, at(state, 3), make_iterator(), 1.0)
+    before = {p: p.stat().st_ino for p in checkpoint_files(tmp_path, 3)}
+    checkpoints.set_validation(3, 1.0)
     assert checkpoints.ranking() == [(1.0, 3)]
+    after = {p: p.stat().st_ino for p in checkpoint_files(tmp_path, 3)}
+    changed = {p.name for p in after.keys() ^ before.keys()}
+    changed |= {p.name for p in before if before[p] != after.get(p)}
+    assert changed == {"validation.json", "sums.json"}
+    with pytest.raises(FileExistsError, match="checkpoint of step 3"):
+      checkpoints.save(3, at(state, 3), make_iterator(), 1.0)
+  flip(tmp_path / "checkpoints" / "3" / "validation.json")
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    with pytest.raises(InputError, match="validation.json has changed"):
+      checkpoints.restore(state)
+
+
+@pytest.mark.parametrize("name", ["lr[1e-3]", "a*b", "what?", "[!x]*?[ab]", "a b%20#"])
+def test_a_path_with_wildcards(tmp_path, parts, name):
+  state, make_iterator = parts
+  (tmp_path / "a_sibling_b").mkdir()
+  workdir = tmp_path / name
+  with Checkpoints(str(workdir), write=True) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, at(state, step), make_iterator(), None)
+  with Checkpoints(str(workdir)) as checkpoints:
+    assert equal(checkpoints.restore(state, make_iterator()).state, at(state, 2))
+  names = {path.name for path in checkpoint_files(workdir, 2)}
+  assert names >= {"manifest.ocdbt", "sums.json"}
+
+
+def test_what_cannot_be_read_back_is_not_kept(tmp_path, parts, monkeypatch):
+  """The last good one is deleted only when the new one is known to be good."""
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), make_iterator(), None)
+    checkpoints.save(2, at(state, 2), make_iterator(), None)
+    original = kept_files.sums
+
+    def damage_and_sum(path, names):
+      sums = original(path, names)
+      for damaged in pathlib.Path(path).rglob("d/*"):
+        flip(damaged)
+      return sums
+
+    monkeypatch.setattr(kept_files, "sums", damage_and_sum)
+    with pytest.raises(OSError, match="checkpoint just written"):
+      checkpoints.save(3, at(state, 3), make_iterator(), None)
+    monkeypatch.undo()
+    assert checkpoints.steps() == [1, 2]
+    assert equal(checkpoints.restore(state).state, at(state, 2))
+  with Checkpoints(str(tmp_path), write=True):
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["1", "2"]
+
+
+def test_what_cannot_be_read_just_now_is_not_deleted(tmp_path, parts):
+  """It may be the best one, on a disk that fails for a moment."""
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), make_iterator(), 1.0)
+    info = tmp_path / "checkpoints" / "1" / "info" / "metadata"
+    info.rename(tmp_path / "away")
+    for step in (2, 3, 4):
+      checkpoints.save(step, at(state, step), make_iterator(), 9.0 - step)
+    assert checkpoints.steps() == [1, 3, 4]
+    (tmp_path / "away").rename(info)
+    assert checkpoints.ranking()[0] == (1.0, 1)
+    assert equal(checkpoints.restore(state, which="best").state, at(state, 1))
+
+
+def test_only_what_is_ours_is_tidied(tmp_path, parts):
+  theirs = ["new_notes", "old_4x", "damaged_3", "copy of 2", "x.orbax-checkpoint-tmp"]
+  folder = tmp_path / "checkpoints"
+  ours = ["new_4", "old_3", "new_4.orbax-checkpoint-tmp", "5.orbax-checkpoint-tmp-1"]
+  for name in [*theirs, *ours]:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "file").write_text("")
+  (folder / "old_5").write_text("a file")
+  (folder / "new_6").symlink_to(tmp_path)
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    assert checkpoints.steps() == []
+  assert sorted(os.listdir(folder)) == sorted([*theirs, "old_5", "new_6"])
 
 
 def checkpoint_files(workdir, step):
@@ -101,7 +181,25 @@ def remove(path):
   path.unlink()
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, remove])
+def make_directory(path):
+  path.unlink()
+  path.mkdir()
+
+
+def make_loop(path):
+  path.unlink()
+  path.symlink_to(path)
+
+
+def put_back(path, content):
+  if path.is_dir():
+    path.rmdir()
+  path.unlink(missing_ok=True)
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, empty, flip, remove, make_directory, make_loop])
 def test_any_damaged_file_falls_back(tmp_path, parts, damage, capsys):
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
@@ -112,30 +210,28 @@ def test_any_damaged_file_falls_back(tmp_path, parts, damage, capsys):
       content = path.read_bytes()
       damage(path)
       restored = checkpoints.restore(state, make_iterator())
-      if path.name == "sums.json" and damage is remove:
-        # As after a kill between the checkpoint and its sums.
-        assert equal(restored.state, at(state, 2))
-      else:
-        assert equal(restored.state, at(state, 1)), path
-        (step, reason), = restored.damaged
-        message = capsys.readouterr().err
-        assert f"checkpoint of step 2 is damaged: {reason}" in message
-        assert step == 2 and "going back to that of step 1" in message
-        if path.name != "sums.json":
-          assert path.name in reason
-      path.write_bytes(content)
+      assert equal(restored.state, at(state, 1)), path
+      (step, reason), = restored.damaged
+      message = capsys.readouterr().err
+      assert f"checkpoint of step 2 is damaged: {reason}" in message
+      assert step == 2 and "going back to that of step 1" in message
+      assert path.name in reason
+      put_back(path, content)
     assert equal(checkpoints.restore(state).state, at(state, 2))
 
 
 # TensorStore's callbacks may find Orbax's event loop closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", [truncate, empty, remove])
+@pytest.mark.parametrize("damage", [truncate, empty, remove, make_directory])
 def test_without_sums_what_orbax_notices_falls_back(tmp_path, parts, damage):
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
     for step in (1, 2):
       checkpoints.save(step, at(state, step), make_iterator(), None)
+  # As older versions left it where they were killed before the sums.
   (tmp_path / "checkpoints" / "2" / "sums.json").unlink()
+  info = tmp_path / "checkpoints" / "2" / "info" / "metadata"
+  info.write_text(info.read_text().replace('"sums": true', '"sums": false'))
   fell_back = set()
   with Checkpoints(str(tmp_path)) as checkpoints:
     for path in checkpoint_files(tmp_path, 2):
@@ -145,8 +241,53 @@ def test_without_sums_what_orbax_notices_falls_back(tmp_path, parts, damage):
       assert equal(restored.state, at(state, 1 if restored.damaged else 2)), path
       if restored.damaged:
         fell_back.add(path.name)
-      path.write_bytes(content)
+      put_back(path, content)
   assert {"_METADATA", "metadata", "process_0-of-1.json"} <= fell_back
+
+
+def test_a_file_in_a_checkpoints_place(tmp_path, parts, capsys):
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), make_iterator(), 1.0)
+  (tmp_path / "checkpoints" / "2").write_text("mine")
+  (tmp_path / "checkpoints" / "03").mkdir()
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    assert checkpoints.steps() == [1, 2]
+    for which in ("last", "best"):
+      restored = checkpoints.restore(state, which=which)
+      assert equal(restored.state, at(state, 1))
+    restored = checkpoints.restore(state)
+    checkpoints.set_aside(restored)
+    assert checkpoints.steps() == [1]
+  assert (tmp_path / "checkpoints" / "damaged_2").read_text() == "mine"
+
+
+@pytest.mark.parametrize("moment", ["problem", "sums"])
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_reading_while_another_saves(
+    tmp_path, parts, monkeypatch, capsys, moment, which):
+  """The checkpoint chosen is deleted when its files are about to be read."""
+  state, make_iterator = parts
+  with Checkpoints(str(tmp_path), write=True) as writer:
+    writer.save(1, at(state, 1), make_iterator(), 5.0)
+    writer.save(2, at(state, 2), make_iterator(), 6.0)
+    with Checkpoints(str(tmp_path)) as reader:
+      original, calls = getattr(kept_files, moment), []
+
+      def while_saving(*args):
+        result = original(*args)
+        if not calls:
+          calls.append(1)
+          for step in (3, 4, 5):
+            writer.save(step, at(state, step), make_iterator(), 5.0 - step)
+        return result
+
+      monkeypatch.setattr(kept_files, moment, while_saving)
+      restored = reader.restore(state, which=which)
+  assert calls
+  assert equal(restored.state, at(state, 5))
+  assert restored.damaged == []
+  assert capsys.readouterr().err == ""
 
 
 def test_all_damaged_is_an_error_and_deletes_nothing(copy_run):

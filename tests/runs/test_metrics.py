@@ -1,9 +1,10 @@
 import json
 import struct
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from pixelrnn_jax.runs.metrics import MetricsWriter
+from pixelrnn_jax.runs.metrics import MetricsWriter, read_metrics
 
 
 def read(path):
@@ -43,6 +44,26 @@ def test_lines_carry_step_figures_and_data(tmp_path):
       {"step": 5, "validation/nats_per_image": 2.5, "data": "digits, validation"},
   ]
   assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: text.rstrip("\n"),  # an editor
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("\n", "\n\n"),
+    lambda text: text + '{"step": 1' + "0" * 400 + "}\n",
+    lambda text: text + "[" * 100_000,
+    lambda text: text + '{"step": NaN}'])
+def test_a_line_that_was_tampered_with_spoils_no_other(tmp_path, damage):
+  path = tmp_path / "metrics.jsonl"
+  with MetricsWriter(str(tmp_path), 0) as metrics:
+    for step in (1, 2):
+      metrics.write(step, {"a": step}, "\u2028 \x85")
+  path.write_bytes(damage(path.read_text()).encode())
+  assert [line["a"] for line in read_metrics(str(tmp_path))] == [1, 2]
+  with MetricsWriter(str(tmp_path), 2) as metrics:
+    metrics.write(3, {"a": 3}, "")
+  assert [line["a"] for line in read(path)] == [1, 2, 3]
+  assert [line["a"] for line in read_metrics(str(tmp_path))] == [1, 2, 3]
 
 
 def test_resuming_drops_later_and_broken_lines(tmp_path):

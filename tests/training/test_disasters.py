@@ -1,6 +1,8 @@
 """A full disk, two runs in one place, data that changed, workers left behind."""
 
 import dataclasses
+import errno
+import multiprocessing
 import os
 import pathlib
 import resource
@@ -13,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from helpers.disks import Disk
 from helpers.programs import PATHS
 from pixelrnn_jax import data, files
 from pixelrnn_jax.errors import InputError
@@ -72,19 +75,108 @@ def test_a_disk_that_fills_up(
   assert not list(workdir.rglob("*tmp*"))
 
 
-def test_what_a_full_disk_looks_like():
+def test_what_a_disks_faults_look_like():
   full = "No space left on device"
-  assert files.no_room(OSError(28, full)) == full
-  assert files.no_room(
-      ValueError(f"RESOURCE_EXHAUSTED: ... {full} [os_error_code='28']")) == full
+  assert files.disk_fault(OSError(28, full)) == f"{full}. Make room"
+  assert files.disk_fault(OSError(30, "Read-only file system", "a/b")) == (
+      "a/b: Read-only file system. Mend that")
+  for number in (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOENT):
+    assert files.disk_fault(OSError(number, os.strerror(number))) == (
+        f"{os.strerror(number)}. Mend that")
+  assert files.disk_fault(
+      ValueError(f"RESOURCE_EXHAUSTED: ... {full} [os_error_code='28']")) == (
+      f"{full}. Make room")
+  assert files.disk_fault(
+      ValueError("FAILED_PRECONDITION: ... [os_error_code='30' a_b='c']")) == (
+      "Read-only file system. Mend that")
   try:
     try:
       raise OSError(122, "Disk quota exceeded")
     finally:
       raise RuntimeError("while cleaning up")
   except RuntimeError as error:
-    assert files.no_room(error) == "Disk quota exceeded"
-  assert not files.no_room(OSError(2, "No such file or directory"))
+    assert files.disk_fault(error) == "Disk quota exceeded. Make room"
+  try:
+    try:
+      raise FileNotFoundError(2, "No such file or directory")
+    finally:
+      raise RuntimeError("a fault of the program, where no file was expected")
+  except RuntimeError as error:
+    assert not files.disk_fault(error)
+  assert not files.disk_fault(ConnectionRefusedError(111, "Connection refused"))
+
+
+def test_a_disk_that_is_full_from_the_start(tiny_config, tmp_path):
+  """Not even the lock's note can be written."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    with pytest.raises(InputError, match="after step 0: File too large. Make room"):
+      train(tiny_config, str(tmp_path / "run"))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_lock_whose_note_cannot_be_written_is_a_lock():
+  with files.hold_lock("/dev/full", wait=False):
+    with pytest.raises(files.LockHeld):
+      with files.hold_lock("/dev/full", wait=False):
+        pass
+
+
+@pytest.fixture
+def disk(tmp_path):
+  try:
+    disk = Disk(tmp_path)
+  except OSError as error:
+    pytest.skip(f"needs the right to mount a file system: {error}")
+  yield disk
+  disk.unmount()
+
+
+# TensorStore's callbacks may find Orbax's event loop closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("fault, undo, message", [
+    (Disk.break_down, Disk.repair, "Read-only file system. Mend that"),
+    (Disk.fill, Disk.make_room, "No space left on device. Make room")])
+def test_a_disk_that_fails(
+    finished_run, tiny_config, disk, at_step, capfd, fault, undo, message):
+  workdir = disk.path / "run"
+  at_step(7, lambda: fault(disk))
+  with pytest.raises(InputError, match=message):
+    train(tiny_config, str(workdir))
+  with pytest.raises(InputError):  # nor is it usable from the start
+    train(tiny_config, str(workdir))
+  undo(disk)
+  assert "Traceback" not in capfd.readouterr().err
+  train(tiny_config, str(workdir))
+  assert "at step 6" in capfd.readouterr().out
+  assert_same_parameters(workdir, finished_run)
+
+
+def test_what_on_metrics_raises_is_no_disks_fault(tiny_config, tmp_path):
+  def on_metrics(line):
+    raise FileNotFoundError(2, "No such file or directory", "theirs")
+
+  with pytest.raises(FileNotFoundError, match="theirs"):
+    train(tiny_config, str(tmp_path / "run"), on_metrics)
+
+
+def test_a_worker_that_is_killed(finished_run, tiny_config, tmp_path, at_step, capfd):
+  """What was trained is saved, and the same command goes on from there."""
+  workdir = tmp_path / "run"
+  tiny_config.data.workers = 2
+  at_step(5, lambda: [
+      os.kill(worker.pid, signal.SIGKILL)
+      for worker in multiprocessing.active_children()])
+  with pytest.raises(InputError, match="of the 2 processes that read.*was killed"):
+    train(tiny_config, str(workdir))
+  last = load_run(str(workdir)).step
+  assert last >= 5  # batches that had been read were used
+  assert "Traceback" not in capfd.readouterr().err
+  at_step(10**9, None)
+  train(tiny_config, str(workdir))
+  assert_same_parameters(workdir, finished_run)
 
 
 def test_a_second_training_is_refused(tiny_config, tmp_path, at_step):
@@ -150,6 +242,77 @@ def test_what_may_change_the_rounding_is_said(copy_run, tiny_config, capsys):
   train(tiny_config, str(workdir))
   assert "Not as before: train.accumulate: 1 became 2. Figures" in (
       capsys.readouterr().out)
+
+
+def test_another_precision_is_said(copy_run, tiny_config, capsys, monkeypatch):
+  workdir = copy_run()
+  tiny_config.train.steps = 13
+  tiny_config.train.samples = 0
+  monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+  with jax.enable_x64(True):
+    train(tiny_config, str(workdir))
+  said = capsys.readouterr().out
+  assert "Not as before: jax_enable_x64: False became True; XLA_FLAGS: " in said
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("moment", ["workers start", "training"])
+def test_a_signal_to_the_whole_group(tmp_path, moment, number, code):
+  """As Ctrl-C and batch systems do it: the workers leave it to the training."""
+  code_text = CHILD_WITH_WORKERS.format(paths=PATHS, workdir=str(tmp_path / "run"))
+  path = tmp_path / "main.py"
+  path.write_text(code_text)
+  process = subprocess.Popen(
+      [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      text=True, start_new_session=True)
+  assert process.stdout.readline() == "workers start\n"
+  if moment == "training":
+    while process.stdout.readline() != "step 2\n":
+      assert process.poll() is None
+  else:
+    time.sleep(0.3)
+  children = children_of(process.pid)
+  os.killpg(process.pid, number)
+  out, err = process.communicate(timeout=120)
+  assert "Traceback" not in err, err
+  # Before the training itself SIGTERM simply ends the program.
+  assert process.returncode in ((code,) if moment == "training" else (code, -number))
+  if moment == "training":
+    assert "checkpoint is saved" in err
+  deadline = time.monotonic() + 20
+  while any(alive(child) for child in children):
+    assert time.monotonic() < deadline, "workers are left behind"
+    time.sleep(0.1)
+
+
+CHILD_WITH_WORKERS = """
+import sys
+sys.path[:0] = {paths}
+if __name__ == "__main__":
+  from helpers.tiny_run import make_tiny_config
+  import command_line
+  from pixelrnn_jax.data import pipeline
+  from pixelrnn_jax.training import loop, train
+
+  def say(owner, name, words):
+    original = getattr(owner, name)
+    def saying(self, *args):
+      print(words(self), flush=True)
+      return original(self, *args)
+    setattr(owner, name, saying)
+
+  say(pipeline, "_start_workers", lambda _: "workers start")
+  say(loop._Run, "next_batch", lambda run: "step %d" % run.step)
+
+  def main():
+    config = make_tiny_config()
+    config.data.workers = 2
+    config.train.steps = 10**6
+    config.train.eval_every = config.train.checkpoint_every = 10**6
+    train(config, {workdir!r})
+
+  command_line.run(main)
+"""
 
 
 def test_workers_end_with_a_killed_training(tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -172,7 +173,7 @@ def test_a_damaged_checkpoint_is_trained_again(copy_run, tiny_config, capsys):
 
 @pytest.mark.parametrize("moment, number", [
     ("step 5", signal.SIGTERM), ("step 5", signal.SIGINT),
-    ("validation at 8", signal.SIGTERM)])
+    ("validation at 8", signal.SIGTERM), ("validation at 12", signal.SIGINT)])
 def test_a_signal_saves_and_the_run_ends_the_same(
     finished_run, tiny_config, tmp_path, monkeypatch, moment, number):
   handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
@@ -181,7 +182,7 @@ def test_a_signal_saves_and_the_run_ends_the_same(
     method, when = "append", 5
     cls = loop._Window
   else:
-    method, when = "validate", 2
+    method, when = "validate", {"8": 2, "12": 3}[moment.split()[-1]]
     cls = loop._Run
   original, calls = getattr(cls, method), []
 
@@ -197,7 +198,7 @@ def test_a_signal_saves_and_the_run_ends_the_same(
   assert stopped.value.exit_code == 128 + number
   assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
   step = load_run(str(workdir)).step
-  assert step == (5 if moment == "step 5" else 8)
+  assert step == int(moment.split()[-1])
 
   train(tiny_config, str(workdir))
   assert_same(params_of(workdir), params_of(finished_run))
@@ -211,6 +212,99 @@ def test_a_signal_saves_and_the_run_ends_the_same(
       for path, content in contents(finished_run / "samples").items()}
   with Checkpoints(str(workdir)) as a, Checkpoints(str(finished_run)) as b:
     assert a.ranking()[0] == b.ranking()[0]
+
+
+def test_a_signal_during_the_last_save_stops_before_the_evaluation(
+    finished_run, tiny_config, tmp_path, monkeypatch):
+  workdir = tmp_path / "run"
+  original = Checkpoints.save
+
+  def save(self, step, *args, **kwargs):
+    if step == 12:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return original(self, step, *args, **kwargs)
+
+  monkeypatch.setattr(Checkpoints, "save", save)
+  with pytest.raises(Interrupted, match="after step 12") as stopped:
+    train(tiny_config, str(workdir))
+  assert stopped.value.exit_code == 143
+  assert not (workdir / "evaluation.json").exists()
+  train(tiny_config, str(workdir))
+  assert (workdir / "evaluation.json").exists()
+  assert read_metrics(workdir) == read_metrics(finished_run)
+  assert_same(params_of(workdir), params_of(finished_run))
+
+
+def test_a_good_checkpoint_is_there_at_every_moment(
+    tiny_config, tmp_path, monkeypatch):
+  """Where a signal cut the first validation short, and the run is resumed.
+
+  Before and after each call that renames or deletes, the one checkpoint is read.
+  """
+  workdir = tmp_path / "run"
+  tiny_config.train.checkpoint_every = 100
+  tiny_config.train.steps = 5
+  original = loop.evaluate
+
+  def interrupted(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(*args, **kwargs)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, "evaluate", interrupted)
+    with pytest.raises(Interrupted, match="after step 4"):
+      train(tiny_config, str(workdir))
+  looked = []
+
+  def watched(function):
+    def call(*args, **kwargs):
+      try:
+        if looked and looked[-1] == "looking":
+          return function(*args, **kwargs)
+        looked.append("looking")
+        assert load_run(str(workdir)).step >= 4
+        looked[-1] = function.__name__
+        result = function(*args, **kwargs)
+        looked.append("looking")
+        assert load_run(str(workdir)).step >= 4
+      finally:
+        looked.append("looked")
+      return result
+    return call
+
+  for owner, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
+    monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+  train(tiny_config, str(workdir))
+  monkeypatch.undo()
+  assert {"rename", "replace"} <= set(looked)
+  with Checkpoints(str(workdir)) as checkpoints:
+    assert checkpoints.steps() == [4, 5]
+    assert sorted(step for _, step in checkpoints.ranking()) == [4, 5]
+
+
+def test_a_validation_made_again_is_there_once(
+    finished_run, tiny_config, tmp_path, monkeypatch):
+  """Killed between the line of a validation and its checkpoint's figure."""
+  workdir = tmp_path / "run"
+  calls = []
+  original = loop._Run.validate
+
+  def validate(self):
+    calls.append(1)
+    if len(calls) == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return original(self)
+
+  monkeypatch.setattr(loop._Run, "validate", validate)
+  with pytest.raises(Interrupted, match="after step 8"):
+    train(tiny_config, str(workdir))
+  with monkeypatch.context() as patch:
+    patch.setattr(
+        Checkpoints, "set_validation", lambda *_: (_ for _ in ()).throw(KeyError))
+    with pytest.raises(KeyError):
+      train(tiny_config, str(workdir))
+  train(tiny_config, str(workdir))
+  assert read_metrics(workdir) == read_metrics(finished_run)
 
 
 @pytest.mark.parametrize("name, what", [

@@ -1,0 +1,78 @@
+"""Small file systems that can be made to fail, for tests; they need root."""
+
+import subprocess
+
+
+class Disk:
+  """A mounted ext4 file system in a file, with its own ways to fail.
+
+  Attributes:
+    path: where it is mounted.
+  """
+
+  def __init__(self, folder, megabytes=8):
+    """Makes it.
+
+    Args:
+      folder: a directory, for the image and the mount point.
+      megabytes: its size, a part of which the file system takes.
+
+    Raises:
+      OSError: that is not possible here.
+    """
+    self.image, self.path = folder / "image", folder / "disk"
+    self.path.mkdir()
+    with open(self.image, "wb") as file:
+      file.truncate(megabytes << 20)
+    _run("mkfs.ext4", "-q", "-F", "-m", "0", self.image)
+    self.mount()
+
+  @classmethod
+  def make(cls, folder, megabytes=8):
+    """A disk, or None where that is not possible."""
+    try:
+      return cls(folder, megabytes)
+    except OSError:
+      return None
+
+  def mount(self):
+    """Mounts it, good as new."""
+    _run("mount", "-o", "loop", self.image, self.path)
+
+  def unmount(self):
+    """Unmounts it; files that are open there stay so."""
+    _run("umount", "-l", self.path)
+
+  def break_down(self):
+    """Makes it read-only at once, as the kernel does after an error of the device.
+
+    Unlike `remount,ro`, which is refused while files are open for writing.
+    """
+    _run("sync", "-f", self.path)
+    _run("mount", "-o", "remount,abort", self.path)
+
+  def repair(self):
+    """Mounts it anew after `break_down`."""
+    self.unmount()
+    self.mount()
+
+  def fill(self):
+    """Leaves no room."""
+    with open(self.path / "filler", "ab", buffering=0) as file:
+      for size in (1 << 16, 1 << 12, 1 << 8):
+        try:
+          while True:
+            file.write(b"x" * size)
+        except OSError:
+          pass
+
+  def make_room(self):
+    """Takes back `fill`."""
+    (self.path / "filler").unlink()
+
+
+def _run(*command):
+  done = subprocess.run(
+      [str(word) for word in command], check=False, capture_output=True, text=True)
+  if done.returncode:
+    raise OSError(f"{command[0]}: {done.stderr.strip()}")

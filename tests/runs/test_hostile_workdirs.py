@@ -1,0 +1,245 @@
+"""Work directories of strangers: refused in seconds, with nothing opened or written
+outside, and no trace."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import pixelrnn_jax as prnn
+from helpers.folders import contents
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs import checkpoint_files, layout
+from pixelrnn_jax.training.evaluation import read_evaluation
+from pixelrnn_jax.visualization import run_pictures
+
+
+@pytest.fixture
+def stranger(finished_run, tmp_path):
+  """A copy of a run that holds its last checkpoint alone."""
+  workdir = pathlib.Path(shutil.copytree(finished_run, tmp_path / "stranger"))
+  steps = sorted((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+  for step in steps[:-1]:
+    shutil.rmtree(step)
+  return workdir
+
+
+@pytest.fixture(autouse=True)
+def in_seconds():
+  """What waits for a pipe, or reads a device, would do so for ever."""
+
+  def late(*_):
+    raise TimeoutError("the reader hangs")
+
+  before = signal.signal(signal.SIGALRM, late)
+  signal.alarm(60)
+  yield
+  signal.alarm(0)
+  signal.signal(signal.SIGALRM, before)
+
+
+def checkpoint(workdir):
+  return next((workdir / "checkpoints").iterdir())
+
+
+def replace(path, make):
+  path.unlink()
+  make(path)
+
+
+def sums(entry):
+  """A row that says other things in sums.json."""
+  return lambda workdir: (checkpoint(workdir) / "sums.json").write_text(
+      entry if isinstance(entry, str) else json.dumps(entry))
+
+
+def without_sums(change):
+  def both(workdir):
+    (checkpoint(workdir) / "sums.json").unlink()
+    change(workdir)
+
+  return both
+
+
+def link_out(workdir):
+  outside = workdir.parent / "outside"
+  step = checkpoint(workdir)
+  step.rename(outside)
+  step.symlink_to(outside)
+
+
+def link_of_a_folder(workdir):
+  state = checkpoint(workdir) / "state"
+  state.rename(workdir.parent / "outside")
+  state.symlink_to(workdir.parent / "outside")
+
+
+DEEP = "[" * 100_000
+ROWS = {
+    # sums.json.
+    "a device": (sums({"/dev/zero": [1, 1]}), "/dev/zero is missing"),
+    "a file outside": (sums({"../../config.json": [1, 1]}), "config.json is missing"),
+    "a file above by name": (
+        sums({"state/../../../config.json": [1, 1]}), "is missing"),
+    "no names": (sums([["x", 1]]), "sums.json is truncated or has changed"),
+    "no numbers": (sums({"info/metadata": ["x", None]}), "sums.json is truncated"),
+    "other pairs": (sums({"info/metadata": [1]}), "sums.json is truncated"),
+    "nested": (sums(DEEP), "sums.json is truncated or has changed"),
+    "a number of kilometres": (sums('{"x": [1, ' + "9" * 5000 + "]}"), "sums.json is"),
+    # What is in a checkpoint.
+    "a pipe for the sums": (
+        lambda w: replace(checkpoint(w) / "sums.json", os.mkfifo), "It is a link, a"),
+    "a pipe": (without_sums(
+        lambda w: replace(checkpoint(w) / "state" / "manifest.ocdbt", os.mkfifo)),
+        "state/manifest.ocdbt: It is a link, a pipe or a device"),
+    "a pipe for the facts": (without_sums(
+        lambda w: replace(checkpoint(w) / "info" / "metadata", os.mkfifo)),
+        "info/metadata: It is a link, a pipe or a device"),
+    "a pipe more": (
+        lambda w: os.mkfifo(checkpoint(w) / "state" / "x"), "It is a link, a pipe"),
+    "a link to a device": (without_sums(
+        lambda w: replace(checkpoint(w) / "info" / "metadata",
+                          lambda path: path.symlink_to("/dev/zero"))),
+        "info/metadata: It is a link, a pipe or a device"),
+    "a link to a folder": (without_sums(link_of_a_folder), "state: It is a link"),
+    "a checkpoint elsewhere": (link_out, "It is a link"),
+    "nested facts": (without_sums(
+        lambda w: (checkpoint(w) / "info" / "metadata").write_text(DEEP)),
+        "No checkpoint in .* can be read"),
+    "nested metadata": (without_sums(
+        lambda w: (checkpoint(w) / "state" / "_METADATA").write_text(DEEP)),
+        "No checkpoint in .* can be read"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_checkpoints(stranger, name, which, monkeypatch):
+  change, message = ROWS[name]
+  change(stranger)
+  before = {path.name for path in stranger.parent.rglob("*")}
+  with pytest.raises(InputError) as error:
+    prnn.restore(str(stranger), which)
+  if which == "last":
+    assert error.match(message)
+  assert "\n" not in str(error.value)
+  assert {path.name for path in stranger.parent.rglob("*")} == before
+
+
+def set_fields(**fields):
+  """A row that sets fields of config.json, "part.field" written part__field."""
+
+  def change(workdir):
+    path = workdir / layout.CONFIG
+    config = json.loads(path.read_text())
+    for name, value in fields.items():
+      part, field = name.split("__")
+      config[part][field] = value
+    path.write_text(json.dumps(config))
+
+  return change
+
+
+def config_of(text):
+  return lambda workdir: (workdir / layout.CONFIG).write_text(text)
+
+
+CONFIGS = {
+    "nested": (config_of(DEEP), "config.json is damaged: .*not valid JSON"),
+    "a number of kilometres": (
+        config_of('{"name": ' + "9" * 5000 + "}"), "damaged: .*not valid JSON"),
+    "no number": (config_of('{"name": NaN}'), "damaged"),
+    "a pipe": (lambda w: replace(w / layout.CONFIG, os.mkfifo), "holds no config.json"),
+    "a device": (
+        lambda w: replace(w / layout.CONFIG, lambda path: path.symlink_to("/dev/zero")),
+        "holds no config.json"),
+    "wide": (set_fields(model__hidden=2**40), "whole numbers are at most"),
+    "deep": (set_fields(model__layers=10**6), "layers=1000000: must be at most 4096"),
+    "kernels": (set_fields(model__kernel_size=10**4 + 1), "must be at most 128"),
+    "an image without end": (
+        set_fields(model__image_shape=[2**16, 2**16, 3]), "an image has at most"),
+    "seed": (set_fields(train__seed=2**70), "whole numbers are at most"),
+    "batch": (set_fields(train__eval_batch_size=2**60), "whole numbers are at most"),
+    "rate": (set_fields(optimizer__learning_rate=10**400), "whole numbers are at most"),
+    "weights": (set_fields(model__hidden=2**13), "a convolution would have"),
+    "weights of the head": (
+        set_fields(model__head_features=2**15), "a convolution would have"),
+    "a large model": (
+        set_fields(model__hidden=2**10, model__layers=2**12),
+        "the config asks for .* bytes of parameters .* and its files have"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs(stranger, name):
+  change, message = CONFIGS[name]
+  change(stranger)
+  with pytest.raises(InputError, match=message) as error:
+    prnn.restore(str(stranger))
+  assert "\n" not in str(error.value)
+
+
+def test_arrays_that_are_not_there(tmp_path):
+  """Kilobytes that claim terabytes: TensorStore would fill them in."""
+  path = tmp_path / "1"
+  with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    checkpointer.save(
+        path / "state", args=ocp.args.StandardSave({"a": np.zeros((8, 7), np.float32)}))
+  template = {"a": np.zeros((8, 7), np.float32)}
+  assert checkpoint_files.false_claim(str(path), template) == ""
+  huge = np.lib.stride_tricks.as_strided(
+      np.zeros(1, np.float32), (2**20, 2**20), (0, 0))
+  message = checkpoint_files.false_claim(str(path), {"a": huge})
+  assert message.startswith("the config asks for 4,398,046,511,104 bytes")
+  # The other way round: the metadata of a small array, made large.
+  metadata = ocp.StandardCheckpointHandler().metadata(path / "state")
+  metadata.tree["a"].shape = (2**20, 2**20)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+        ocp.StandardCheckpointHandler, "metadata", lambda self, path: metadata)
+    message = checkpoint_files.false_claim(str(path), template)
+  assert message.startswith("its arrays claim 4,398,046,511,104 bytes")
+
+
+@pytest.mark.parametrize("text", [
+    DEEP, '{"step": NaN}', '{"step": 1, "train/nats_per_image": "x", "data": 5}',
+    '{"step": ' + "9" * 5000 + "}", '{"step": 1e999}', "[1]", "null", "x"])
+def test_metrics(stranger, text):
+  (stranger / layout.METRICS).write_text(f"{text}\n")
+  before = contents(stranger)
+  with pytest.raises(InputError, match="holds no figures yet|no figures in"):
+    run_pictures.draw_curves([str(stranger)])
+  assert contents(stranger) == before
+
+
+@pytest.mark.parametrize("name", [layout.METRICS, layout.EVALUATION])
+def test_pipes(stranger, name):
+  (stranger / name).unlink()
+  os.mkfifo(stranger / name)
+  with pytest.raises(InputError, match="It is a pipe, a socket or a device"):
+    if name == layout.METRICS:
+      run_pictures.draw_curves([str(stranger)])
+    else:
+      read_evaluation(str(stranger), 12)
+
+
+@pytest.mark.parametrize("text", [DEEP, "[]", "9" * 5000, "{"])
+def test_evaluations(stranger, text):
+  (stranger / layout.EVALUATION).write_text(text)
+  assert read_evaluation(str(stranger), 12) is None
+
+
+def test_pictures_are_not_written_through_links(stranger, tmp_path):
+  """A stranger's `samples/` may hold links by the names that pictures get."""
+  (tmp_path / "thesis").write_text("precious")
+  name = "completions_step_00000012_seed_0.png"
+  for link in (f"{name}.tmp", name):
+    (stranger / "samples" / link).symlink_to(tmp_path / "thesis")
+  path = run_pictures.draw_completions(str(stranger), num=1, completions=1)
+  assert path.endswith(name)
+  assert (tmp_path / "thesis").read_text() == "precious"
