@@ -38,11 +38,11 @@ import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
+from jaxtyping import PyTree, UInt8
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
@@ -50,6 +50,8 @@ from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
 from pixelrnn_jax.inference.sampling import by_value
+from pixelrnn_jax.inference.scales import ImagesLike
+from pixelrnn_jax.models import Model
 
 # Bits of the images, as they are without a model, that are worth a stream of their own,
 # which costs some 11 bytes. 512 images of 28x28 and two levels, 17 of 32x32 in colour.
@@ -65,8 +67,12 @@ _MODEL_FIELDS = (
 
 @out_of_memory("Compress fewer images at a time, with a smaller batch_size.")
 def compress(
-    model: nn.Module, variables, images, batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None, names: Sequence[str] = (),
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    names: Sequence[str] = (),
 ) -> bytes:
   """Code images in about -log2 p(images) bits, without loss.
 
@@ -128,9 +134,12 @@ def compress(
 
 @out_of_memory("The images must be decompressed as many at a time as compressed.")
 def decompress(
-    model: nn.Module, variables, data: bytes, batch_size: int | None = None,
+    model: Model,
+    variables: PyTree,
+    data: bytes,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "N H W C"]:
   """Return the images that `compress` was given.
 
   Args:
@@ -308,7 +317,7 @@ class _Batch:
 
 
 def _run(
-    model: nn.Module, variables, layout: _Layout, there: Sequence[jax.Device],
+    model: Model, variables: PyTree, layout: _Layout, there: Sequence[jax.Device],
     images: np.ndarray | None = None,
     packed: Sequence[tuple[int, int, np.ndarray]] | None = None,
 ) -> Iterator[_Batch]:
@@ -372,7 +381,7 @@ def _run(
 
 @functools.lru_cache(maxsize=8)
 def _make_program(
-    model: nn.Module, devices: tuple[jax.Device, ...], streams: int, images: int
+    model: Model, devices: tuple[jax.Device, ...], streams: int, images: int
 ) -> Callable:
   """Return the one program of both directions, for a batch on each device.
 
