@@ -50,9 +50,11 @@ def _flags() -> str:
       if flag.name != "config" and not flag.name.startswith("config.")]
   lines = []
   for flag in own:
-    default = "" if flag.default in (None, "", []) else (
-        f" (default {flag.default_as_str})")
-    lines.append(_entry(f"--{flag.name}", _values_of(flag), f"{flag.help}{default}"))
+    text = re.sub(r"^<[^>]*>: ", "", flag.help)  # absl's, of an enumeration's values
+    if flag.default or type(flag.default) in (int, float):
+      values = flag.default if isinstance(flag.default, list) else [flag.default]
+      text += f" (default {','.join(map(str, values))})"
+    lines.append(_entry(f"--{flag.name}", _values_of(flag), text))
   return "Flags:\n\n" + "\n".join(lines)
 
 

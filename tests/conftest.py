@@ -35,6 +35,7 @@ jaxtyping.install_import_hook(
      "pixelrnn_jax.inference.rans"],
     "beartype.beartype")
 
+from helpers.precision import enable_x64  # noqa: E402
 from helpers.tiny_run import make_tiny_config  # noqa: E402
 from pixelrnn_jax.configs.schema import Config  # noqa: E402
 from pixelrnn_jax.training import train  # noqa: E402
@@ -56,7 +57,7 @@ def free_programs():
 @pytest.fixture
 def x64():
   """Float64 for one test: exact zeros and tight tolerances."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     yield
 
 

@@ -18,9 +18,9 @@ Several images share a stream, so that the few bytes that a stream costs do not 
 at each value the stream has image 1, then image 2, and so on. Finding values is serial
 within a stream. The streams of a device are independent of each other.
 
-Not promised: that another version of JAX, kind of device, processor or number of cores
-computes the same numbers. But it never gives wrong images: what is left of a stream
-after the last value must be the checksum of its images.
+Not promised: that another version of JAX or of this package, kind of device, processor
+or number of cores computes the same numbers. But it never gives wrong images: what is
+left of a stream after the last value must be the checksum of its images.
 
 Shapes: N images, H height, W width, C channels; D devices, S streams on a device, I
 images in a stream, B = S I.
@@ -30,6 +30,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
@@ -37,11 +38,11 @@ import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
+from jaxtyping import PyTree, UInt8
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
@@ -49,6 +50,8 @@ from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
 from pixelrnn_jax.inference import rans
 from pixelrnn_jax.inference.container import Container, check_name, parse
 from pixelrnn_jax.inference.sampling import by_value
+from pixelrnn_jax.inference.scales import ImagesLike
+from pixelrnn_jax.models import Model
 
 # Bits of the images, as they are without a model, that are worth a stream of their own,
 # which costs some 11 bytes. 512 images of 28x28 and two levels, 17 of 32x32 in colour.
@@ -64,8 +67,12 @@ _MODEL_FIELDS = (
 
 @out_of_memory("Compress fewer images at a time, with a smaller batch_size.")
 def compress(
-    model: nn.Module, variables, images, batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None, names: Sequence[str] = (),
+    model: Model,
+    variables: PyTree,
+    images: ImagesLike,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    names: Sequence[str] = (),
 ) -> bytes:
   """Code images in about -log2 p(images) bits, without loss.
 
@@ -127,9 +134,12 @@ def compress(
 
 @out_of_memory("The images must be decompressed as many at a time as compressed.")
 def decompress(
-    model: nn.Module, variables, data: bytes, batch_size: int | None = None,
+    model: Model,
+    variables: PyTree,
+    data: bytes,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "N H W C"]:
   """Return the images that `compress` was given.
 
   Args:
@@ -307,7 +317,7 @@ class _Batch:
 
 
 def _run(
-    model: nn.Module, variables, layout: _Layout, there: Sequence[jax.Device],
+    model: Model, variables: PyTree, layout: _Layout, there: Sequence[jax.Device],
     images: np.ndarray | None = None,
     packed: Sequence[tuple[int, int, np.ndarray]] | None = None,
 ) -> Iterator[_Batch]:
@@ -371,7 +381,7 @@ def _run(
 
 @functools.lru_cache(maxsize=8)
 def _make_program(
-    model: nn.Module, devices: tuple[jax.Device, ...], streams: int, images: int
+    model: Model, devices: tuple[jax.Device, ...], streams: int, images: int
 ) -> Callable:
   """Return the one program of both directions, for a batch on each device.
 
@@ -461,8 +471,11 @@ def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
   if device.device_kind != device.platform:
     words += f" {device.device_kind}"
   words += f" {count}"
+  package = ""  # where it runs without having been installed
+  with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+    package = importlib.metadata.version("pixelrnn_jax")
   everything = [
-      words, jaxlib.__version__, platform.machine(), _processor(),
+      words, package, jaxlib.__version__, platform.machine(), _processor(),
       os.environ.get("XLA_FLAGS", ""), str(jax.config.jax_default_matmul_precision),
       bool(jax.config.jax_enable_x64)]
   return hashlib.sha256(json.dumps(everything).encode()).digest()[:4], words
@@ -498,6 +511,7 @@ def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
   return (
       f"{message} The numbers are not those that they were compressed with: then JAX,"
       f" device and number of devices were '{file.written_with}', here they are"
-      f" '{here}'; where these are the same, the processor, its cores, jaxlib,"
-      " XLA_FLAGS or JAX's precision are not. Decompress where they were compressed."
+      f" '{here}'. Where these are the same, the processor, its cores, XLA_FLAGS, JAX's"
+      " precision, or the version of jaxlib or pixelrnn_jax is not. Decompress where"
+      " they were compressed."
   )

@@ -118,7 +118,7 @@ def _checked_log_probs(
       ops.categorical_log_probs(*pair) for pair in zip(logits, scales, strict=True))
 
 
-def log_prob_of_scales(
+def log_prob_by_scale(
     model: Model,
     variables: PyTree,
     images: ImagesLike,
@@ -165,7 +165,7 @@ def log_prob(
   Raises:
     InputError: see `log_probs`.
   """
-  return log_prob_of_scales(model, variables, images, smaller).sum(axis=-1)
+  return log_prob_by_scale(model, variables, images, smaller).sum(axis=-1)
 
 
 def bits_per_dim(

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int32, Integer, UInt32
 
 PRECISION = 24  # frequencies are of 2^24: as fine as a float32 near 1
 _TOTAL = 1 << PRECISION
@@ -40,12 +41,14 @@ class Streams(NamedTuple):
     position: how many words of the stream have entered x, int32 [S].
   """
 
-  high: jax.Array
-  low: jax.Array
-  position: jax.Array
+  high: UInt32[Array, " S"]
+  low: UInt32[Array, " S"]
+  position: Int32[Array, " S"]
 
 
-def frequencies(logits: jax.Array) -> jax.Array:
+def frequencies(
+    logits: Float[Array, "*shape levels"]
+) -> UInt32[Array, "*shape levels"]:
   """Return probabilities as integers.
 
       f_s = 1 + floor(softmax(logits)_s (2^24 - L))
@@ -72,7 +75,7 @@ def frequencies(logits: jax.Array) -> jax.Array:
   return jnp.where(most, result + missing, result)  # modulo 2^32, where it is negative
 
 
-def find(streams: Streams, ends: jax.Array) -> jax.Array:
+def find(streams: Streams, ends: UInt32[Array, "S L"]) -> Int32[Array, " S"]:
   """Return the symbols that come next, int32 [S].
 
   Args:
@@ -84,7 +87,10 @@ def find(streams: Streams, ends: jax.Array) -> jax.Array:
 
 
 def pop(
-    streams: Streams, words: jax.Array, starts: jax.Array, sizes: jax.Array
+    streams: Streams,
+    words: UInt32[Array, "S W"],
+    starts: UInt32[Array, " S"],
+    sizes: UInt32[Array, " S"],
 ) -> Streams:
   """Take the symbols that `find` has found off the streams.
 
@@ -113,7 +119,9 @@ def pop(
       position + short.astype(jnp.int32))
 
 
-def _multiply(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _multiply(
+    a: UInt32[Array, " S"], b: UInt32[Array, " S"]
+) -> tuple[UInt32[Array, " S"], UInt32[Array, " S"]]:
   """Return the upper and the lower word of a b, from products of half words."""
   half, mask = np.uint32(16), np.uint32(0xFFFF)
   a_high, a_low, b_high, b_low = a >> half, a & mask, b >> half, b & mask
@@ -124,7 +132,9 @@ def _multiply(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
   return high, (carried << half) | (low & mask)
 
 
-def push(starts: np.ndarray, sizes: np.ndarray, first: int) -> bytes:
+def push(
+    starts: Integer[np.ndarray, " n"], sizes: Integer[np.ndarray, " n"], first: int
+) -> bytes:
   """Return the stream from which symbols are popped in their order.
 
   Args:
@@ -150,7 +160,7 @@ def push(starts: np.ndarray, sizes: np.ndarray, first: int) -> bytes:
   return head + np.array(words[::-1], "<u4").tobytes()
 
 
-def unpack(stream: bytes) -> tuple[int, int, np.ndarray]:
+def unpack(stream: bytes) -> tuple[int, int, UInt32[np.ndarray, " W"]]:
   """Return the high and the low word of x, and the words, uint32 [W], of a stream.
 
   Raises:

@@ -186,8 +186,9 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
       known: Known,
   ) -> Known:
     seen = jnp.concatenate([left.hidden, known["x"]], axis=-1)
+    gates = self.select(above.gates, channel, ops.GATES)
     own_row = weights["own_row"]["kernel"].astype(seen.dtype)
-    gates = self.select(above.gates, channel, ops.GATES) + ops.product(seen, own_row)
+    gates = gates + ops.product(seen, own_row)
     state = ops.lstm_cell(gates, self.select(left.cell, channel))
     hidden = state.hidden.astype(seen.dtype)
     return {

@@ -118,9 +118,9 @@ class PixelCNNLayer(Layer[Cache, Contribution, LeftCache]):
     group = jax.nn.relu(groups.dense(weights["down"], jax.nn.relu(x)))
     here = [known["down"], group] if "down" in known else [group]
     seen = jnp.concatenate([left.pixels, *here], axis=-1)
+    y = self.select(above.conv, channel)
     own_row = weights["own_row"]["kernel"].astype(x.dtype)
-    y = self.select(above.conv, channel) + seen @ own_row
-    return {"down": group, "features": jax.nn.relu(y)}
+    return {"down": group, "features": jax.nn.relu(y + seen @ own_row)}
 
   def update_left_cache(self, left: LeftCache, known: Known) -> LeftCache:
     pixels = jnp.concatenate([left.pixels, known["down"]], -1)

@@ -114,8 +114,9 @@ class RowLSTMLayer(Layer[ops.State, Contribution, LeftCache]):
       known: Known,
   ) -> Known:
     seen = jnp.concatenate([left.inputs, known["x"]], axis=-1)
+    gates = self.select(above.gates, channel, ops.GATES)
     own_row = weights["own_row"]["kernel"].astype(seen.dtype)
-    gates = self.select(above.gates, channel, ops.GATES) + ops.product(seen, own_row)
+    gates = gates + ops.product(seen, own_row)
     state = ops.lstm_cell(gates, self.select(above.cell, channel))
     return {"features": state.hidden.astype(seen.dtype), "cell": state.cell}
 

@@ -115,5 +115,5 @@ def eval_step(
   Returns:
     nats [D B, S] float32, -log p(x) of each image and scale, and mask [D B] bool.
   """
-  nats = -likelihood.log_prob_of_scales(model, {"params": params}, images)
+  nats = -likelihood.log_prob_by_scale(model, {"params": params}, images)
   return lax.all_gather((nats, mask), AXIS, tiled=True)

@@ -94,9 +94,11 @@ def test_one_field_in_full(texts):
   assert (
       "  --config.train.log_every=WHOLE\n      steps between two lines of metrics."
       " (default 50)") in texts["train.py"]
-  assert "(default '0')" not in texts["sample.py"]
-  assert "  --seed=INT\n" in texts["sample.py"]
-  assert "  --split=test|validation|train\n" in texts["sample.py"]
+  assert "  --seed=INT\n      Another seed gives other samples. (default 0)\n" in (
+      texts["sample.py"])
+  assert (
+      "  --split=test|validation|train\n      Where images come from. (default test)\n"
+      ) in texts["sample.py"]
 
 
 @pytest.mark.parametrize("arguments, asked", [

@@ -67,7 +67,7 @@ def test_pairs_follow_the_exact_probabilities(kind):
   model, variables = make(kind, shape, (2,), levels)
   small, large = every_image((1, 2, 1), levels), every_image(shape, levels)
   first, second = np.indices((len(small), len(large))).reshape(2, -1)
-  of_scales = np.float64(likelihood.log_prob_of_scales(
+  of_scales = np.float64(likelihood.log_prob_by_scale(
       model, variables, large[second], [small[first]]))
   probabilities = np.exp(of_scales.sum(axis=1))
   drawn = prnn.sample(

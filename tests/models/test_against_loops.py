@@ -7,6 +7,7 @@ import pytest
 
 from helpers import reference
 from helpers.parameters import random_variables
+from helpers.precision import enable_x64
 from pixelrnn_jax.configs.schema import KINDS, ModelConfig
 from pixelrnn_jax.models import build_model
 
@@ -39,7 +40,7 @@ def test_float32_and_bfloat16_follow_float64(kind):
   shape = (6, 5, 3)
   images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
   logits = {}
-  with jax.enable_x64(True):
+  with enable_x64(True):
     for dtype in ("float64", "float32", "bfloat16"):
       model = build_model(ModelConfig(
           kind, shape, hidden=9, layers=3, head_features=12, dtype=dtype))

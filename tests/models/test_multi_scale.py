@@ -46,12 +46,12 @@ CASES = [
 def test_logits_equal_the_loops_and_the_value_by_value_way(
     kind, shape, multi_scale, levels):
   model, variables, images = make(kind, shape, multi_scale, levels)
-  logits, total, of_scales = jax.jit(lambda v, x: (
+  logits, total, by_scale = jax.jit(lambda v, x: (
       model.apply(v, x), likelihood.total_nats(model, v, x),
-      likelihood.log_prob_of_scales(model, v, x)))(variables, images)
+      likelihood.log_prob_by_scale(model, v, x)))(variables, images)
   by_value = jax.jit(lambda v, x: value_logits(model, v, x))(variables, images)
   assert [x.shape[1:] for x in logits] == [
-      (*of_scale, levels) for of_scale in model.config.scale_shapes()]
+      (*scale_shape, levels) for scale_shape in model.config.scale_shapes()]
   params = jax.tree.map(np.asarray, variables["params"])
   for n, image in enumerate(images):
     scales = [image]
@@ -64,7 +64,7 @@ def test_logits_equal_the_loops_and_the_value_by_value_way(
       np.testing.assert_allclose(logits[s][n], expected, atol=1e-9)
       np.testing.assert_allclose(by_value[s][n], expected, atol=1e-9)
       small = x
-  np.testing.assert_allclose(total, -of_scales.sum(axis=0), rtol=1e-10)
+  np.testing.assert_allclose(total, -by_scale.sum(axis=0), rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,11 +146,11 @@ def test_sees_its_past_and_all_around_in_the_small_image(
   around = np.kron(
       around.reshape(size // channels, -1), np.ones((channels, channels), bool))
   assert around.sum(axis=1).min() >= channels * 4
-  for past, of_small in found.values():
-    assert np.isfinite(past).all() and np.isfinite(of_small).all()
+  for past, small_seen in found.values():
+    assert np.isfinite(past).all() and np.isfinite(small_seen).all()
     assert (past[future] == 0).all(), "a logit depends on its own value or later"
     np.testing.assert_array_equal(past != 0, causality.values_seen(kind, channels))
-    assert (of_small[around] != 0).all(), "a small pixel in reach is not seen"
+    assert (small_seen[around] != 0).all(), "a small pixel in reach is not seen"
 
 
 @pytest.mark.usefixtures("x64")
@@ -180,11 +180,11 @@ def test_the_probabilities_of_all_pairs_sum_to_one(kind, shape, multi_scale, lev
   small = every_image(model.config.scale_shapes()[0], levels)
   large = every_image(shape, levels)
   pairs = np.repeat(small, len(large), axis=0), np.tile(large, (len(small), 1, 1, 1))
-  of_scales = np.float64(likelihood.log_prob_of_scales(
+  by_scale = np.float64(likelihood.log_prob_by_scale(
       model, variables, pairs[1], pairs[:1]))
-  assert abs(np.exp(of_scales.sum(axis=1)).sum() - 1) < 1e-5
+  assert abs(np.exp(by_scale.sum(axis=1)).sum() - 1) < 1e-5
   # So do those of the large images given each small one, which differ.
-  given = of_scales[:, 1].reshape(len(small), len(large))
+  given = by_scale[:, 1].reshape(len(small), len(large))
   np.testing.assert_allclose(np.exp(given).sum(axis=1), 1, atol=1e-5)
   assert given.std(axis=0).min() > 1e-3 and given.std() > 0.1
   # The subsampled image is what is taken where no other is given; a joint that is
@@ -192,7 +192,7 @@ def test_the_probabilities_of_all_pairs_sum_to_one(kind, shape, multi_scale, lev
   joint = np.float64(prnn.log_prob(model, variables, large))
   at = [np.flatnonzero((small == x).all(axis=(1, 2, 3)))[0]
         for x in ops.subsample(large, multi_scale[0])]
-  all_pairs = of_scales.sum(axis=1).reshape(len(small), len(large))
+  all_pairs = by_scale.sum(axis=1).reshape(len(small), len(large))
   np.testing.assert_allclose(
       joint, all_pairs[at, np.arange(len(large))], rtol=1e-4)
   gap = np.logaddexp.reduce(all_pairs, axis=0) - joint

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from helpers.precision import enable_x64
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import TrainConfig
 from pixelrnn_jax.errors import InputError
@@ -140,7 +141,7 @@ def test_cores_are_devices_unless_the_user_says_otherwise(variables, expected):
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_config, accumulate):
   """In float64, so that only the order of sums differs; two devices."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     tiny_config.model.dtype = "float64"
     model = build_model(tiny_config.model)
     optimizer = optax.sgd(1.0)  # the update is the gradient

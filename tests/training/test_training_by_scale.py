@@ -125,7 +125,7 @@ def test_the_evaluation_has_each_scale_and_says_that_it_is_a_bound(run, capsys):
   config, model, variables = prnn.restore(str(workdir))
   source = data.load_source(config, "test")
   x = np.stack([source[i] for i in range(len(source))])
-  nats = -np.float64(likelihood.log_prob_of_scales(model, variables, x))
+  nats = -np.float64(likelihood.log_prob_by_scale(model, variables, x))
   record = evaluate_run(str(workdir))
   assert record["nats_per_image"] == pytest.approx(nats.sum(axis=1).mean(), rel=1e-5)
   for s, (size, dimensions) in enumerate((("4x4", 48), ("8x8", 192))):
