@@ -160,16 +160,14 @@ def test_what_on_metrics_raises_is_no_disks_fault(tiny_config, tmp_path):
 def test_a_worker_that_is_killed(finished_run, tiny_config, tmp_path, at_step, capfd):
   """What was trained is saved, and the same command goes on from there."""
   workdir = tmp_path / "run"
-  tiny_config.data.workers = 2
-  at_step(5, lambda: [
+  tiny_config.data.workers = 1  # at most 9 batches ahead
+  at_step(1, lambda: [
       os.kill(worker.pid, signal.SIGKILL)
       for worker in multiprocessing.active_children()])
-  with pytest.raises(InputError, match="of the 2 processes that read.*was killed"):
+  with pytest.raises(InputError, match="of the 1 processes that read.*was killed"):
     train(tiny_config, str(workdir))
-  last = load_run(str(workdir)).step
-  assert last >= 5  # batches that had been read were used
+  assert 1 <= load_run(str(workdir)).step < 12
   assert "Traceback" not in capfd.readouterr().err
-  at_step(10**9, None)
   train(tiny_config, str(workdir))
   assert_same_parameters(workdir, finished_run)
 
@@ -268,7 +266,7 @@ def test_a_signal_to_the_whole_group(tmp_path, moment, number, code):
     time.sleep(0.3)
   children = children_of(process.pid)
   os.killpg(process.pid, number)
-  out, err = process.communicate(timeout=120)
+  out, err = process.communicate(timeout=300)
   assert "Traceback" not in err, err
   # Before the training itself SIGTERM simply ends the program.
   assert process.returncode in ((code,) if moment == "training" else (code, -number))
