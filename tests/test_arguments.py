@@ -265,10 +265,9 @@ def test_other_type_errors_pass():
 def test_apply_refuses_what_it_can_see(images, message, scales):
   model, variables = make()
   if scales:
-    images = np.resize(images, (2, 2, 4, 1)) if "B, 2" not in message else images
+    if np.shape(images[0]) == SHAPE:
+      images = np.resize(images, (2, 2, 4, 1))
     message = message.replace("2, 3, 1", "2, 4, 1")
-    if "array" in message:
-      images = [[0, 1], [2]]
     model = prnn.build_model(prnn.ModelConfig(
         "pixel_cnn", (2, 4, 1), LEVELS, hidden=3, layers=1, head_features=4,
         multi_scale=(2,)))
