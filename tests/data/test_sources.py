@@ -11,7 +11,9 @@ from pixelrnn_jax.errors import InputError
 
 @pytest.fixture
 def mnist():
-  return load_config("diagonal_bilstm_mnist")
+  config = load_config("diagonal_bilstm_mnist")
+  config.data.validation_images = 10_000
+  return config
 
 
 @pytest.fixture
