@@ -99,13 +99,14 @@ def main(config: Config) -> None:
         f"{what}\n{machine}")
     figures.save_figure(figure, files.expand(_PLOT.value))
   if _JSON.value:
-    with open(files.expand(_JSON.value), "w", encoding="utf-8") as file:
-      json.dump({
-          "config": config.name, "machine": machine,
-          "rates": dataclasses.asdict(rates),
-          "measurements": [m.record(rates) for m in measured],
-          "pipeline_images_per_second": pipeline,
-      }, file, indent=2)
+    record = {
+        "config": config.name, "machine": machine,
+        "rates": dataclasses.asdict(rates),
+        "measurements": [m.record(rates) for m in measured],
+        "pipeline_images_per_second": pipeline,
+    }
+    files.write_bytes(
+        files.expand(_JSON.value), json.dumps(record, indent=2).encode())
 
 
 if __name__ == "__main__":

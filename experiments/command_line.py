@@ -17,7 +17,7 @@ import help_text
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
-from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.errors import InputError, Interrupted, out_of_memory
 from pixelrnn_jax.training import peers
 
 _GRACE = 1.0  # seconds for what other processes, or threads, have to say
@@ -59,6 +59,9 @@ def run(
       with contextlib.ExitStack() as stack:
         if distributed:
           _join_processes(stack)
+        stack.enter_context(out_of_memory(
+            "Take smaller batches or a smaller model: --config.train.batch_size,"
+            " --batch_size, --config.model.hidden, where the program has them."))
         main()
     except InputError as error:
       _fail(f"error: {error}")

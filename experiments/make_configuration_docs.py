@@ -9,6 +9,7 @@ from absl import flags
 
 import command_line
 import help_text
+from pixelrnn_jax import files
 
 _OUTPUT = flags.DEFINE_string(
     "output", os.path.join(
@@ -17,7 +18,7 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main() -> None:
-  path = os.path.normpath(_OUTPUT.value)
+  path = os.path.normpath(files.expand(_OUTPUT.value))
   with open(path, "w", encoding="utf-8") as file:
     file.write(help_text.configuration_page())
   print(path)

@@ -11,6 +11,7 @@ import os
 from absl import flags
 
 import command_line
+from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.visualization import run_pictures
@@ -21,7 +22,7 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main() -> None:
-  folder = os.path.normpath(_OUTPUT.value)
+  folder = os.path.normpath(files.expand(_OUTPUT.value))
   os.makedirs(folder, exist_ok=True)
 
   def path(name: str) -> str:

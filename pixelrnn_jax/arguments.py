@@ -9,6 +9,7 @@ import functools
 import math
 import numbers
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -106,20 +107,33 @@ def random_key(key) -> jax.Array:
   return typed
 
 
-def check_on_host(name: str, *trees) -> None:
+def path(name: str, value) -> str:
+  """A path as text, also from `pathlib`; raises InputError for other types."""
+  try:
+    text = os.fspath(value)
+  except TypeError:
+    text = None
+  if not isinstance(text, str):
+    raise InputError(f"{name}={value!r}: must be a path, as text or of pathlib.")
+  return text
+
+
+def check_on_host(
+    name: str, *trees,
+    reason: str = "it runs a program of its own for one batch after another",
+) -> None:
   """Raises InputError if the function is called while JAX traces.
 
   Args:
     name: of the function.
     trees: its arguments.
+    reason: why it cannot be traced.
   """
   # Inside `jax.jit` a new array is traced, too, where no argument is.
   if is_traced(trees, jnp.zeros(())):
     raise InputError(
-        f"{name} runs on the host: it compiles its own program, draws batch after"
-        " batch and returns NumPy arrays, so it cannot be called inside jax.jit,"
-        " jax.vmap or jax.grad. Call it outside of them; one call draws as many images"
-        " as are asked for."
+        f"{name} runs on the host: {reason}, so it cannot be called inside jax.jit,"
+        " jax.vmap or jax.grad. Call it outside of them."
     )
 
 

@@ -314,3 +314,22 @@ def test_nested_lists_are_images(kind):
   np.testing.assert_array_equal(
       prnn.log_prob(model, variables, IMAGES.tolist()),
       prnn.log_prob(model, variables, IMAGES))
+
+
+def test_restore(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  _, model, variables = prnn.restore("mnist")
+  arguments.check_variables(arguments.unbound(model), variables)
+  with jax.disable_jit():
+    _, _, again = prnn.restore("mnist")
+  assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), variables, again))
+  for wrong in (None, 3, b"mnist", ["mnist"], jnp.zeros(2)):
+    with pytest.raises(prnn.InputError, match="workdir=.*must be a path"):
+      prnn.restore(wrong)
+  with pytest.raises(prnn.InputError, match="no work directory"):
+    prnn.restore(tmp_path / "nowhere")
+  for wrong in (None, 3, "newest"):
+    with pytest.raises(prnn.InputError, match="checkpoint="):
+      prnn.restore("mnist", wrong)
+  with pytest.raises(prnn.InputError, match="restore runs on the host"):
+    jax.jit(lambda: prnn.restore("mnist")[2])()

@@ -2,7 +2,7 @@
 
 `mnist.py`, `cifar10.py` and `imagenet.py` hold the paper's experiments and their
 figures, `multi_scale.py` those of several scales, `quickstart.py` the five-minute
-one. `CONFIGS` maps every name that
+one, `photos.py` those on the photographs in the package. `CONFIGS` maps every name that
 `--config` takes to its function, and `load_config` calls it; `NAME:smoke`
 is the same pipeline shrunk to a minute of work on data in the package. `schema.py`
 has the dataclasses of which a configuration is made.
@@ -11,7 +11,14 @@ has the dataclasses of which a configuration is made.
 import difflib
 import inspect
 
-from pixelrnn_jax.configs import cifar10, imagenet, mnist, multi_scale, quickstart
+from pixelrnn_jax.configs import (
+  cifar10,
+  imagenet,
+  mnist,
+  multi_scale,
+  photos,
+  quickstart,
+)
 from pixelrnn_jax.configs.rmsprop import rmsprop
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.configs.smoke import smoke
@@ -19,7 +26,7 @@ from pixelrnn_jax.errors import InputError
 
 CONFIGS = {
     name: function
-    for module in (quickstart, mnist, cifar10, imagenet, multi_scale)
+    for module in (quickstart, photos, mnist, cifar10, imagenet, multi_scale)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_") and function.__module__ == module.__name__
 }

@@ -19,7 +19,8 @@
 | `row_lstm_cifar10_both`         | 3.06                |
 
 Batch 16, h = 128, output layers of 1024 features, 256-way softmax per channel.
-The last 5,000 training images are the validation split.
+The last 5,000 training images are the validation split. The first start downloads the
+images (170 MB) and prepares them, without TensorFlow.
 
 Departures: the paper names neither the learning rate, nor RMSProp's constants,
 nor the length of training; ours are not tuned on CIFAR-10. The depth

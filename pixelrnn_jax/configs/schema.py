@@ -21,6 +21,7 @@ BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 MOST_VALUES = 2**24  # of an image
 _MOST_WEIGHTS = 2**29  # of a convolution
 _MOST = 2**32 - 1  # of any whole number
+PACKAGED_SOURCES = ("packaged_mnist", "coloured_mnist", "packaged_photos")
 OPTIMIZERS = ("rmsprop", "muon")
 DECAY_SHAPES = ("cosine", "linear")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
@@ -179,10 +180,14 @@ class DataConfig:
   Attributes:
     source: `packaged_mnist` (binarised MNIST, in the package),
       `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
-      tests), `tfds:NAME[/CONFIG]`, any image data set of TensorFlow Datasets
-      (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`, the user's own
-      images: a folder of PNG and JPEG files, or an `.npz` (see
-      `data/own_images.py`).
+      tests), `packaged_photos` (crops of nine photographs, in the package; see
+      `data/packaged_photos.py`), `tfds:NAME[/CONFIG]`, any image data set of
+      TensorFlow Datasets (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`,
+      the user's own images: a folder of PNG and JPEG files, or an `.npz` (see
+      `data/own_images.py`). `tfds:cifar10` and `tfds:cifar100` (170 MB) and
+      `tfds:imagenet_resized/SIZE` (8x8: 0.25 GB, 16x16: 1 GB, 32x32: 3.7 GB, 64x64:
+      14 GB) are downloaded and prepared at the first start; docs/data.md has how
+      large each data set is and how long it takes.
     binarization: how grey values become bits where model.levels is 2:
       `static` (drawn once from the intensities with a fixed seed), `dynamic`
       (drawn anew each time an image is used in training), `threshold` (at
@@ -214,11 +219,12 @@ class DataConfig:
           " beside figures. Rename it."
       ) from error
     kind, _, name = self.source.partition(":")
-    packaged = self.source in ("packaged_mnist", "coloured_mnist")
+    packaged = self.source in PACKAGED_SOURCES
     if not packaged and not (kind in ("tfds", "folder") and name):
       raise InputError(
-          f"data.source={self.source!r}: use 'packaged_mnist', 'coloured_mnist',"
-          " 'tfds:NAME', for example 'tfds:cifar10', or 'folder:PATH'."
+          f"data.source={self.source!r}: use"
+          f" {', '.join(map(repr, PACKAGED_SOURCES))}, 'tfds:NAME', for example"
+          " 'tfds:cifar10', or 'folder:PATH'."
       )
     for name in ("max_images", "workers"):
       if getattr(self, name) < 0:

@@ -143,11 +143,10 @@ def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def write_png(pixels: np.ndarray, path: str) -> None:
   """Writes uint8 [h, w, 1 or 3] as PNG; the file is complete or not there."""
-  temporary = f"{path}.tmp"
-  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-  with files.create_file(temporary) as file:
-    image.save(file, "PNG")
-  os.replace(temporary, path)
+  content = io.BytesIO()
+  Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+      content, "PNG")
+  files.write_bytes(path, content.getvalue())
 
 
 def _read(path: str) -> bytes:

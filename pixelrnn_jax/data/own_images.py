@@ -489,7 +489,8 @@ class _Npz:
       raise InputError(
           f"{what} has the shape {shape}, but model.image_shape is {self.shape}: it"
           f" must be (N, {', '.join(map(str, self.shape))}). Change one of them;"
-          " arrays are not resized."
+          " arrays are not resized. Configs of colour images are those of CIFAR-10 and"
+          " ImageNet, of binary grey ones those of MNIST."
       )
     if not shape[0]:
       raise InputError(f"{what} has no images.")

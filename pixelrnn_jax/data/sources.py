@@ -28,7 +28,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pixelrnn_jax.configs.schema import Config
-from pixelrnn_jax.data import binarize, own_images, packaged_mnist, tfds_images
+from pixelrnn_jax.data import (
+  binarize,
+  own_images,
+  packaged_mnist,
+  packaged_photos,
+  tfds_images,
+)
 from pixelrnn_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -51,12 +57,17 @@ class ImageSource:
     intensities: for dynamic binarisation, the grey values 0 .. 255 of the same
       images, else None.
     notes: what the user should know of the data set: what of it is not used.
+    groups: for images that are not independent, a number for each, int [N]: those
+      of one group have the same. None if every image stands for itself.
+    group_kind: what a group is, in the plural.
   """
 
   images: Images = dataclasses.field(repr=False)
   description: str
   intensities: Images | None = dataclasses.field(default=None, repr=False)
   notes: tuple[str, ...] = ()
+  groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
+  group_kind: str = ""
 
   def __len__(self) -> int:
     return len(self.images)
@@ -112,8 +123,12 @@ def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
       images, config, split, dataset.title, dataset.largest if as_stored else None)
   span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
   description = ", ".join(filter(None, [dataset.title, treatment, span]))
+  groups, kind = None, ""
+  if hasattr(dataset, "groups"):
+    groups, kind = dataset.groups(part, start, stop)
   return ImageSource(
-      images, description, intensities, tuple(getattr(dataset, "notes", ())))
+      images, description, intensities, tuple(getattr(dataset, "notes", ())), groups,
+      kind)
 
 
 def check_enough(config: Config, source: ImageSource) -> None:
@@ -128,13 +143,16 @@ def check_enough(config: Config, source: ImageSource) -> None:
 def _open_dataset(config: Config, writes: bool):
   """The data set: its `title`, `split_names` and `sizes` by part, and `open`.
 
-  Some have `notes`, see ImageSource, and what `_check_kind` looks at.
+  Some have `notes`, see ImageSource, and what `_check_kind` looks at. One whose images
+  are not independent has `groups`: see `PackagedPhotos`.
   """
   source = config.data.source
   if source == "packaged_mnist":
     return packaged_mnist.PackagedMnist()
   if source == "coloured_mnist":
     return packaged_mnist.ColouredMnist(config.model.image_shape)
+  if source == "packaged_photos":
+    return packaged_photos.PackagedPhotos(config.model.image_shape)
   if source.startswith("folder:"):
     return own_images.OwnImages(
         source.removeprefix("folder:"), config.data.data_dir,
@@ -164,12 +182,17 @@ def _check_kind(dataset, images: Images, config: Config, split: str) -> None:
         f"{model.levels}: all images would be black. If they were numbers from 0 to 1,"
         " save np.round(255 * array).astype(np.uint8); if they are bits, use a binary"
         " model: --config.model.levels=2 --config.data.binarization=static.")
-  if getattr(dataset, "in_colour", 0) and model.levels == 2 and (
-      model.image_shape[2] == 1):
-    height, width, _ = model.image_shape
+  if model.levels > 2:
+    return
+  if largest is None and isinstance(images, np.ndarray):
+    largest = int(images.max(initial=0))
+  height, width, channels = model.image_shape
+  colour = getattr(dataset, "in_colour", 0) or channels == 3
+  if colour and (largest is None or largest > 1):
+    how_many = getattr(dataset, "in_colour", 0) or "all"
     raise InputError(
-        f"{dataset.title}: {dataset.in_colour:,} of its images are in colour, but the"
-        " model is of single black and white pixels (model.levels=2, 1 channel). Use"
+        f"{dataset.title}: {how_many} of its images are in colour, but the"
+        f" model is of black and white values (model.levels=2, {channels} channel). Use"
         f" a model of colour images, such as --config={model.kind}_cifar10 (32x32), or"
         f" --config.model.image_shape='({height}, {width}, 3)'"
         " --config.model.levels=256 --config.data.binarization=none. To train on them"

@@ -2,27 +2,22 @@
 
 A data set that is prepared in a random-access format (`array_record`) is read by
 index. One that is not yet prepared is prepared on first use where that is
-possible: the builders that come with TFDS need TensorFlow for it, once, and a
-network; builders of one's own usually need neither, nor does
-`downsampled_imagenet`, which is prepared from its tars.
+possible. The builders that come with TFDS need TensorFlow for it, once, and a
+network; builders of one's own usually need neither. CIFAR-10, CIFAR-100 and the two
+ImageNets have builders of ours, which do without TensorFlow.
 """
 
 import importlib.util
 import os
-import socket
-import threading
-import time
-import urllib.parse
-import urllib.request
 from typing import Any
 
 import numpy as np
 
 from pixelrnn_jax import files, progress
+from pixelrnn_jax.data import archives
 from pixelrnn_jax.errors import InputError
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
-_PROBE_SECONDS = 5.0
 
 
 class TfdsImages:
@@ -142,7 +137,7 @@ def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
   # Half a second to import, and only this kind of source needs it.
   import tensorflow_datasets as tfds
 
-  from pixelrnn_jax.data import downsampled_imagenet
+  from pixelrnn_jax.data import cifar, downsampled_imagenet, imagenet_resized
 
   place = data_dir or "TFDS's default directory"
   try:
@@ -167,20 +162,27 @@ def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
         f"tfds:{name} is not in {data_dir}, where the run's config says that it is."
         " If it is in another directory, pass --config.data.data_dir=DIR.")
   advice = "Make room, or mend what it says, and start again."
-  if builder.name == downsampled_imagenet.NAME:
-    size, folder = builder.builder_config.name, _by_hand(builder)
-    downsampled_imagenet.check_tars(folder, size)
-    builder = downsampled_imagenet.make_builder(
-        folder, size, builder.data_dir_root)
-  else:
+  ours = next(
+      (module for module in (cifar, downsampled_imagenet, imagenet_resized)
+       if builder.name in module.NAMES), None)
+  if ours is None:
     _check_can_prepare(name, builder)
     advice = _how_to_prepare(name, builder)
+  else:
+    needed = archives.Needed(
+        f"tfds:{name}", archives.recorded(builder, ours.archive_names(builder)),
+        str(_by_hand(builder)), ours.advice(builder), ours.GONE)
+    needed.check_reachable()
   try:
     root = str(builder.data_dir_root)
     os.makedirs(root, exist_ok=True)
     # Another process may be at it, and will have done it.
     with files.hold_lock(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
+      if ours is not None:
+        builder = ours.make_builder(builder, _by_hand(builder))
       if not builder.is_prepared():
+        if ours is not None:
+          needed.provide()
         if not progress.on_terminal():
           tfds.disable_progress_bar()
         builder.download_and_prepare(file_format="array_record")
@@ -213,7 +215,7 @@ def _check_can_prepare(name: str, builder: Any) -> None:
       url for url, info in downloads.items()
       if not (info.filename and (_by_hand(builder) / info.filename).exists())
   ]
-  if missing and not _any_answers(missing):
+  if missing and not archives.any_answers(missing):
     raise InputError(
         f"tfds:{name} is not in {builder.data_dir_root} and cannot be downloaded:"
         f" its server does not answer. {_how_to_prepare(name, builder)}"
@@ -232,40 +234,6 @@ def _how_to_prepare(name: str, builder: Any) -> str:
 
 def _has_tensorflow() -> bool:
   return importlib.util.find_spec("tensorflow") is not None
-
-
-def _any_answers(urls: list[str]) -> bool:
-  """Whether a server (or proxy) of `urls` takes a connection within seconds."""
-  proxies = urllib.request.getproxies()
-  servers = set()
-  for url in urls:
-    scheme = urllib.parse.urlsplit(url).scheme
-    parts = urllib.parse.urlsplit(proxies.get(scheme, url))
-    port = parts.port or {"http": 80, "ftp": 21}.get(parts.scheme, 443)
-    servers.add((parts.hostname, port))
-  answered = threading.Event()
-
-  def connect(server: tuple[str, int]) -> None:
-    try:
-      socket.create_connection(server, timeout=_PROBE_SECONDS).close()
-      answered.set()
-    except OSError:
-      pass
-
-  # In threads, as looking a name up has no time limit of its own.
-  threads = [
-      threading.Thread(target=connect, args=(server,), daemon=True)
-      for server in servers
-  ]
-  for thread in threads:
-    thread.start()
-  deadline = time.monotonic() + _PROBE_SECONDS
-  while (
-      not answered.is_set() and time.monotonic() < deadline
-      and any(thread.is_alive() for thread in threads)
-  ):
-    time.sleep(0.02)
-  return answered.is_set()
 
 
 def _check_feature(
@@ -289,7 +257,8 @@ def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
   return (
       f"{title} has images of shape {tuple(shape)}, but model.image_shape is"
       f" {tuple(wanted)}. Set model.image_shape to the shape of the images, or"
-      " choose a data set that fits; images are never resized."
+      " choose a data set that fits; images are never resized. Configs of colour images"
+      " are those of CIFAR-10 and ImageNet, of binary grey ones those of MNIST."
   )
 
 

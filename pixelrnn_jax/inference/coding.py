@@ -18,9 +18,9 @@ Several images share a stream, so that the few bytes that a stream costs do not 
 at each value the stream has image 1, then image 2, and so on. Finding values is serial
 within a stream. The streams of a device are independent of each other.
 
-Not promised: that another version of JAX, kind of device, processor or number of cores
-computes the same numbers. But it never gives wrong images: what is left of a stream
-after the last value must be the checksum of its images.
+Not promised: that another version of JAX or of this package, kind of device, processor
+or number of cores computes the same numbers. But it never gives wrong images: what is
+left of a stream after the last value must be the checksum of its images.
 
 Shapes: N images, H height, W width, C channels; D devices, S streams on a device, I
 images in a stream, B = S I.
@@ -30,6 +30,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
@@ -470,8 +471,11 @@ def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
   if device.device_kind != device.platform:
     words += f" {device.device_kind}"
   words += f" {count}"
+  package = ""  # where it runs without having been installed
+  with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+    package = importlib.metadata.version("pixelrnn_jax")
   everything = [
-      words, jaxlib.__version__, platform.machine(), _processor(),
+      words, package, jaxlib.__version__, platform.machine(), _processor(),
       os.environ.get("XLA_FLAGS", ""), str(jax.config.jax_default_matmul_precision),
       bool(jax.config.jax_enable_x64)]
   return hashlib.sha256(json.dumps(everything).encode()).digest()[:4], words
@@ -507,6 +511,7 @@ def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
   return (
       f"{message} The numbers are not those that they were compressed with: then JAX,"
       f" device and number of devices were '{file.written_with}', here they are"
-      f" '{here}'; where these are the same, the processor, its cores, jaxlib,"
-      " XLA_FLAGS or JAX's precision are not. Decompress where they were compressed."
+      f" '{here}'. Where these are the same, the processor, its cores, XLA_FLAGS, JAX's"
+      " precision, or the version of jaxlib or pixelrnn_jax is not. Decompress where"
+      " they were compressed."
   )

@@ -73,7 +73,8 @@ def sample(
       or the small images have a scale that the model has not, or another number, dtype
       or range. Also for a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
-  arguments.check_on_host("sample", variables, key, num, temperature, small)
+  arguments.check_on_host(
+      "sample", variables, key, num, temperature, small)
   model = arguments.unbound(model)
   if small is not None:
     given = _given_scales(model, small)
@@ -131,7 +132,8 @@ def complete(
     InputError: the images or the mask have another shape, dtype or range; otherwise
       see `sample`.
   """
-  arguments.check_on_host("complete", variables, key, images, known, temperature)
+  arguments.check_on_host(
+      "complete", variables, key, images, known, temperature)
   model = arguments.unbound(model)
   shape = tuple(model.config.image_shape)
   images = np.asarray(arguments.image_values(model.config, images))

@@ -375,7 +375,7 @@ class Checkpoints:
     if problem := checkpoint_files.problem(self.path(step)):
       raise _Unreadable(problem)
     info = self._info(step)
-    if info.sums and not os.path.exists(os.path.join(self.path(step), SUMS)):
+    if info.sums and not os.path.isfile(os.path.join(self.path(step), SUMS)):
       raise _Unreadable(f"{SUMS} is missing")
     if iterator is not None and info.processes != jax.process_count():
       raise InputError(

@@ -7,6 +7,7 @@ evaluation gave.
 
 import dataclasses
 import importlib.resources
+import io
 import json
 import os
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from pixelrnn_jax import files
 from pixelrnn_jax.configs.schema import Config, from_json, to_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
@@ -80,9 +82,8 @@ def write(path: str, config: Config, params: Any, evaluation: dict) -> None:
   """
   arrays = traverse_util.flatten_dict(params, sep="/")
   about = {"config": json.loads(to_json(config)), "evaluation": evaluation}
-  temporary = f"{path}.tmp"
-  with open(temporary, "wb") as file:
-    np.savez_compressed(
-        file, **{name: np.asarray(array) for name, array in arrays.items()},
-        **{_ABOUT: np.array(json.dumps(about))})
-  os.replace(temporary, path)
+  content = io.BytesIO()
+  np.savez_compressed(
+      content, **{name: np.asarray(array) for name, array in arrays.items()},
+      **{_ABOUT: np.array(json.dumps(about))})
+  files.write_bytes(path, content.getvalue())

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pixelrnn_jax import data, files
+from pixelrnn_jax import arguments, data, files
 from pixelrnn_jax.configs.schema import Config, from_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
@@ -129,7 +129,9 @@ def load_images(
   return source
 
 
-def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]:
+def restore(
+    workdir: str | os.PathLike, which: str = "last"
+) -> tuple[Config, nn.Module, dict]:
   """A trained run.
 
       config, model, variables = restore("runs/quickstart")
@@ -147,7 +149,8 @@ def restore(workdir: str, which: str = "last") -> tuple[Config, nn.Module, dict]
 
   Raises:
     InputError: no such directory, no `config.json` or no readable checkpoint in
-      it; or a name that may be either.
+      it; or a name that may be either; a call inside `jax.jit`.
   """
-  run = load_run(workdir, which)
+  arguments.check_on_host("restore", reason="it reads files")
+  run = load_run(arguments.path("workdir", workdir), which)
   return run.config, run.model, {"params": run.params}

@@ -211,7 +211,8 @@ def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str
 
   notes = [
       f"{'; '.join(datas)}; {all_of(r['images'] for r in records)} images; last"
-      " checkpoints; +/- is the standard error over the images, of one seed; minutes of"
+      " checkpoints; +/- is the standard error over the"
+      f" {all_of(r.get('groups', 'images') for r in records)}, of one seed; minutes of"
       f" steps; {all_of(r['device'] for r in records)}, JAX"
       f" {all_of(r['versions']['jax'] for r in records)},"
       f" {all_of(r['date'] for r in records)}.",

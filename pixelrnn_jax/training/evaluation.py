@@ -25,6 +25,9 @@ from pixelrnn_jax.training import parallel
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("pixelrnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
             "grain", "numpy")
+# Of n groups, a standard error is itself off by a share of 1 / sqrt(2 (n - 1)): by a
+# quarter for ten, by half for three.
+FEWEST_GROUPS = 10
 
 
 @dataclasses.dataclass
@@ -34,10 +37,13 @@ class Evaluation:
   Attributes:
     nats_per_image: mean of -log p(x).
     nats_standard_error: standard deviation over the images, divided by the root
-      of their number; None for a single image, which has none.
+      of their number; None for a single image, which has none. Of images that are
+      not independent, see `standard_error`.
     bits_per_dim: the same mean, in bits per value of the image.
     bits_standard_error: its standard error.
     images: how many.
+    groups: what the standard error is over, in words, where it is not over the
+      images; "" where it is.
     bound: what the figures bound, for a multi-scale model, whose figures are of all
       scales together; "" if they are exact.
     scales: of a multi-scale model the figures of each scale by size, given the scale
@@ -49,6 +55,7 @@ class Evaluation:
   bits_per_dim: float
   bits_standard_error: float | None
   images: int
+  groups: str = ""
   bound: str = ""
   scales: dict[str, "Evaluation"] = dataclasses.field(default_factory=dict)
 
@@ -68,9 +75,20 @@ class Evaluation:
       text += "]"
     return text
 
+  def over(self) -> str:
+    """Return how many images the mean is over, and what its standard error is over."""
+    if not self.groups:
+      return f"{self.images} images"
+    if self.nats_standard_error is None:
+      return (
+          f"{self.images} images of only {self.groups}, too few for a standard error")
+    return f"{self.images} images, the standard error over {self.groups}"
+
   def record(self) -> dict:
-    """The fields for JSON; `bound` and `scales` of a multi-scale model only."""
+    """The fields for JSON: `groups`, `bound` and `scales` only where there are any."""
     fields = dict(vars(self))
+    if not self.groups:
+      del fields["groups"]
     if self.scales:
       fields["scales"] = {size: of.record() for size, of in self.scales.items()}
     else:
@@ -85,9 +103,6 @@ def with_error(figure: float, error: float | None, digits: int) -> str:
   return f"{figure:.{digits}f} +/- {error:.{digits}f}"
 
 
-@out_of_memory(
-    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
-    " config.json.")
 def evaluate(
     eval_step: Callable,
     params,
@@ -98,6 +113,33 @@ def evaluate(
 ) -> Evaluation | None:
   """Evaluates parameters on every image of a source, once.
 
+  Args: see `image_nats`.
+
+  Returns:
+    The figures, or None if it was ended.
+
+  Raises:
+    Diverged: an image's figure is not finite.
+  """
+  nats = image_nats(eval_step, params, source, config, stop, label)
+  if nats is None:
+    return None
+  return summarize_scales(nats, config.model, source.groups, source.group_kind)
+
+
+@out_of_memory(
+    "Evaluation takes less with a smaller train.eval_batch_size, which is in the run's"
+    " config.json.")
+def image_nats(
+    eval_step: Callable,
+    params,
+    source,
+    config: Config,
+    stop: Callable[[], bool] = lambda: False,
+    label: str = "evaluating",
+) -> np.ndarray | None:
+  """Return the negative log-likelihood of every image of a source.
+
   Args:
     eval_step: from `parallel.make_eval_step`.
     params: the model's parameters, from `parallel.replicate`.
@@ -107,10 +149,8 @@ def evaluate(
     label: of the progress bar.
 
   Returns:
-    The figures, or None if it was ended.
-
-  Raises:
-    Diverged: an image's figure is not finite.
+    Nats of each of the model's scales, float64 [N, S], in the order of the images;
+    None if it was ended.
   """
   results = []
   batches = data.eval_batches(
@@ -126,26 +166,38 @@ def evaluate(
     if stop():
       return None
   results = jax.device_get(results)
-  nats = np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
-  return summarize_scales(nats, config.model)
+  return np.concatenate([nats[mask] for nats, mask in results]).astype(np.float64)
 
 
-def summarize_scales(nats: np.ndarray, config: ModelConfig) -> Evaluation:
+def summarize_scales(
+    nats: np.ndarray, config: ModelConfig, groups: np.ndarray | None = None,
+    kind: str = "",
+) -> Evaluation:
   """The figures of the [N, S] negative log-likelihoods of a model's scales.
 
-  Errors: see `summarize`.
+  Groups and errors: see `summarize`.
   """
-  total = summarize(nats.sum(axis=1), config.image_shape)
+  total = summarize(nats.sum(axis=1), config.image_shape, groups, kind)
   if config.multi_scale:
     total.bound = bound_note(config)
     total.scales = {
-        scale_name(config, s): summarize(nats[:, s], shape)
+        scale_name(config, s): summarize(nats[:, s], shape, groups, kind)
         for s, shape in enumerate(config.scale_shapes())}
   return total
 
 
-def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation:
+def summarize(
+    nats: np.ndarray, image_shape: tuple[int, int, int],
+    groups: np.ndarray | None = None, kind: str = "",
+) -> Evaluation:
   """The figures of [N] negative log-likelihoods in nats, float64.
+
+  Args:
+    nats: of the images.
+    image_shape: (H, W, C) of an image.
+    groups: of images that are not independent, a number for each; see
+      `standard_error`.
+    kind: what a group is, in the plural.
 
   Raises:
     Diverged: some of them are not finite.
@@ -158,9 +210,7 @@ def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation
         " not know."
     )
   mean = float(np.mean(nats))
-  error = None
-  if nats.size > 1:
-    error = float(np.std(nats, ddof=1) / np.sqrt(nats.size))
+  error = standard_error(nats, groups)
   return Evaluation(
       nats_per_image=mean,
       nats_standard_error=error,
@@ -168,7 +218,38 @@ def summarize(nats: np.ndarray, image_shape: tuple[int, int, int]) -> Evaluation
       bits_standard_error=(
           None if error is None else nats_to_bits_per_dim(error, image_shape)),
       images=int(nats.size),
+      groups="" if groups is None else f"{np.unique(groups).size} {kind}",
   )
+
+
+def standard_error(
+    values: np.ndarray, groups: np.ndarray | None = None
+) -> float | None:
+  """Return the standard error of the mean of values, which may come in groups.
+
+  With G groups of values that are independent of each other, whatever holds within
+  one, N values in all and their mean m,
+
+      error^2 = G / (G - 1) sum_g (sum_{i in g} (x_i - m))^2 / N^2.
+
+  This is the cluster-robust variance of a mean. With a value in each group it is the
+  sample variance over N.
+
+  Args:
+    values: float64 [N].
+    groups: a number for each value, [N]; None if every value is a group.
+
+  Returns:
+    The error; None of a single value, or of fewer than `FEWEST_GROUPS` groups.
+  """
+  sums, fewest = values - np.mean(values), 2
+  if groups is not None:
+    _, numbers = np.unique(groups, return_inverse=True)
+    sums, fewest = np.bincount(numbers, sums), FEWEST_GROUPS
+  count = sums.size
+  if count < fewest:
+    return None
+  return float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / values.size)
 
 
 def evaluate_run(
@@ -238,7 +319,7 @@ def report(
   }
   if jax.process_index() == 0:
     progress.say(
-        f"{split}: {evaluation} over {evaluation.images} images ({description};"
+        f"{split}: {evaluation} over {evaluation.over()} ({description};"
         f" {which} checkpoint, step {step})"
     )
     if workdir is not None:

@@ -451,8 +451,8 @@ class _Run:
         if getattr(figure, name) is not None
     }, self.describe(source))
     self.say(
-        f"step {self.step}: validation {evaluation} over {evaluation.images}"
-        f" images ({source.description})"
+        f"step {self.step}: validation {evaluation} over {evaluation.over()}"
+        f" ({source.description})"
     )
     self.draw_samples()
     return evaluation

@@ -4,7 +4,7 @@ fields, learning curves, times of a benchmark.
 Shapes: N images, H height, W width, C channels, P pixels.
 """
 
-import os
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+
+from pixelrnn_jax import files
 
 CHANNELS = {1: ("",), 3: ("R", "G", "B")}
 _COLOURS = {1: ("0.35",), 3: ("tab:red", "tab:green", "tab:blue")}
@@ -83,7 +85,7 @@ def nll_figure(
   names = [f"{c} bits".strip() for c in CHANNELS[images.shape[-1]]]
   figure = _maps_figure(images, bits, names, levels, bits.max(), titles)
   width = figure.get_figwidth()
-  figure.suptitle("\n".join(textwrap.wrap(title, int(12 * width))), fontsize=9)
+  figure.suptitle(_plain(title, int(12 * width)), fontsize=9)
   return figure
 
 
@@ -107,7 +109,7 @@ def receptive_field_figure(
     above.imshow(
         field_classes(field, pixel), cmap=ListedColormap(_FIELD_COLOURS), vmin=0,
         vmax=len(FIELD_CLASSES) - 1, interpolation="nearest")
-    above.set_title(name, fontsize=9)
+    above.set_title(_plain(name), fontsize=9)
     seen = field[field > 0]
     low, high = (seen.min(), seen.max()) if seen.size else (0.1, 1.0)
     below.set_facecolor("0.85")
@@ -158,7 +160,7 @@ def curves_figure(
     title: above the diagram.
   """
   figure = Figure((8, 5), dpi=_DPI, layout="constrained")
-  figure.suptitle("\n".join(textwrap.wrap(title, 96)), fontsize=9)
+  figure.suptitle(_plain(title, 96), fontsize=9)
   _draw_curves(figure.add_subplot(), curves, unit)
   return figure
 
@@ -180,7 +182,7 @@ def ablation_figure(
     title: above the diagram.
   """
   figure = Figure((12, 3.5 + 0.25 * len(figures)), dpi=_DPI, layout="constrained")
-  figure.suptitle("\n".join(textwrap.wrap(title, 150)), fontsize=9)
+  figure.suptitle(_plain(title, 150), fontsize=9)
   axes, beside = figure.subplots(1, 2)
   places = np.arange(len(figures))
   for place, value, error, bound in zip(
@@ -195,7 +197,7 @@ def ablation_figure(
   if known:
     axes.plot(*np.transpose(known), "kx", label="paper")
     axes.legend(fontsize=8)
-  axes.set_yticks(places, [name for name, _, _ in curves])
+  axes.set_yticks(places, [_plain(name) for name, _, _ in curves])
   axes.set_ylim(len(figures) - 0.5, -0.5)
   axes.margins(x=0.15)
   axes.set_xlabel(f"{unit}, test")
@@ -213,7 +215,7 @@ def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: s
         (validation, "validation", dict(linewidth=1.8, marker="o", markersize=4))):
       if points:
         axes.plot(*np.transpose(points), color=f"C{number}",
-                  label=f"{name}, {kind}", **style)
+                  label=_plain(f"{name}, {kind}"), **style)
   _leave_the_start_out(axes, [
       points for _, *parts in curves for points in parts if points])
   axes.xaxis.get_major_locator().set_params(integer=True)
@@ -284,11 +286,17 @@ def times_figure(
   return figure
 
 
+def _plain(text: str, width: int | None = None) -> str:
+  """Return a text that a user may have chosen, wrapped, with no formula in it."""
+  lines = textwrap.wrap(text, width) if width else [text]
+  return "\n".join(lines).replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: str) -> None:
   """Writes a figure as PNG; the file is complete or not there."""
-  temporary = f"{path}.tmp"
-  FigureCanvasAgg(figure).print_png(temporary)
-  os.replace(temporary, path)
+  content = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(content)
+  files.write_bytes(path, content.getvalue())
 
 
 def _maps_figure(

@@ -1,6 +1,5 @@
 """Tiny data sets of TFDS and tars of ImageNet, really written and read."""
 
-import hashlib
 import io
 import pathlib
 import tarfile
@@ -10,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from helpers import archives
 from pixelrnn_jax.data import downsampled_imagenet
 
 
@@ -97,14 +97,12 @@ def tars(tmp_path, monkeypatch):
     folder = tmp_path / "downloads" / "manual"
     folder.mkdir(parents=True)
     side = int(size.split("x")[0])
-    parts, sums = {}, {}
+    parts = {}
     for seed, (split, name) in enumerate(downsampled_imagenet.tar_names(size).items()):
       parts[split] = np.random.default_rng(seed).integers(
           0, 256, (20 - 10 * seed, side, side, 3), np.uint8)
       write_tar(folder / name, parts[split], extra)
-      content = (folder / name).read_bytes()
-      sums[name] = (len(content), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(downsampled_imagenet, "recorded_sums", lambda: sums)
+    archives.record(monkeypatch, "downsampled_imagenet", folder)
     return folder, parts
 
   return write

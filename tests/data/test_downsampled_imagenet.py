@@ -4,9 +4,10 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.data import downsampled_imagenet, load_source
+from pixelrnn_jax.data import archives, downsampled_imagenet, load_source
 from pixelrnn_jax.errors import InputError
 
 
@@ -38,13 +39,14 @@ def test_tars_are_prepared_and_read(tars, tmp_path, size):
   assert len(load_source(config, "test")) == 10
 
 
-def test_the_record_is_that_of_tfds():
-  sums = downsampled_imagenet.recorded_sums()
-  assert sums["train_32x32.tar"] == (
-      4113018880, "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5")
-  assert sorted(sums) == [
-      f"{split}_{size}.tar" for split in ("train", "valid")
-      for size in downsampled_imagenet.SIZES]
+def test_the_record_is_that_of_tfds(tmp_path):
+  builder = tfds.builder("downsampled_imagenet/32x32", data_dir=tmp_path)
+  train, valid = archives.recorded(
+      builder, downsampled_imagenet.archive_names(builder))
+  assert (train.name, train.size, train.sha256) == (
+      "train_32x32.tar", 4113018880,
+      "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5")
+  assert valid.name == "valid_32x32.tar"
 
 
 def cut_short(path: pathlib.Path):
@@ -59,8 +61,8 @@ def change(path: pathlib.Path):
 
 @pytest.mark.parametrize("damage, message", [
     (pathlib.Path.unlink, r"valid_32x32.tar not in .*manual.*server .* is gone.*"
-     r"SHA-256 [0-9a-f]{64}.*without TensorFlow.*imagenet_resized/32x32"),
-    (cut_short, "valid_32x32.tar has .* bytes, the paper's has .*Get it again"),
+     r"SHA-256 [0-9a-f]{64}.*no TensorFlow.*imagenet_resized/32x32"),
+    (cut_short, "valid_32x32.tar has .* bytes, and TFDS's record says .*Get it again"),
     (change, "valid_32x32.tar is not the file of TFDS's record: its SHA-256"),
 ])
 def test_other_files_are_refused(tars, tmp_path, damage, message):

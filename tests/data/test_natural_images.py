@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import archives
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.training import evaluate_run, train
 from pixelrnn_jax.visualization import run_pictures
@@ -35,6 +36,27 @@ def tfds_config(prepare):
 
 
 @pytest.fixture
+def cifar10_config(tmp_path, monkeypatch):
+  """As from a fresh machine whose user got the archive by hand, without TensorFlow."""
+  folder = tmp_path / "downloads" / "manual"
+  folder.mkdir(parents=True)
+  archives.write_tar_gz(
+      folder / "cifar-10-binary.tar.gz", archives.cifar_files("cifar10", 5))
+  archives.record(monkeypatch, "cifar10", folder)
+  config = shrink(load_config("row_lstm_cifar10"))
+  config.data.data_dir = str(tmp_path)
+  return config, "tfds cifar10:3.0.2, test", 5
+
+
+@pytest.fixture
+def photos_config():
+  config = shrink(load_config("quickstart_photos"))
+  config.model.image_shape = (8, 8, 3)
+  config.data.max_images = 20
+  return config, "photographs (packaged), test", 20
+
+
+@pytest.fixture
 def imagenet_config(tars, tmp_path):
   tars("32x32")
   config = shrink(load_config("row_lstm_imagenet32"))
@@ -59,7 +81,7 @@ def folder_config(tmp_path):
   return config, f"folder {folder} (21 images of any size cropped and resized to", 2
 
 
-@pytest.mark.parametrize("kind", ["tfds", "imagenet", "folder"])
+@pytest.mark.parametrize("kind", ["tfds", "cifar10", "imagenet", "folder", "photos"])
 def test_train_evaluate_sample(kind, request, tmp_path, capsys):
   config, title, test_images = request.getfixturevalue(f"{kind}_config")
   workdir = tmp_path / "run"
@@ -71,8 +93,16 @@ def test_train_evaluate_sample(kind, request, tmp_path, capsys):
   assert 7 < record["bits_per_dim"] < 9  # three steps away from uniform
   for line in (workdir / "metrics.jsonl").read_text().splitlines():
     assert json.loads(line)["data"].startswith(title.split(",")[0])
-  assert evaluate_run(str(workdir), "validation")["images"] == 4
-  assert title.split(",")[0] in capsys.readouterr().out
+  validation = evaluate_run(str(workdir), "validation")["images"]
+  assert validation == (20 if kind == "photos" else 4)
+  printed = capsys.readouterr().out
+  assert title.split(",")[0] in printed
+  assert ("the standard error over" in printed) == (kind == "photos")
+  if kind == "cifar10":  # it is prepared, and the run goes on
+    config.train.steps = 5
+    train(config, str(workdir))
+    record = json.loads((workdir / "evaluation.json").read_text())
+    assert record["step"] == 5 and record["images"] == test_images
   path = run_pictures.draw_completions(
       str(workdir), num=1, completions=1,
       known_rows=config.model.image_shape[0] - 1)

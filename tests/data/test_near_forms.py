@@ -189,6 +189,8 @@ def test_colour_images_and_a_binary_model(tmp_path):
                      "pixel_cnn_cifar10.*image_shape='.28, 28, 3.'.*levels=256"
                      ".*binarization=none"):
     load_source(config, "test")
+  with pytest.raises(InputError, match="levels=2, 3 channel"):
+    load_source(make_config(path, (28, 28, 3), 2), "test")
   # Grey ones are good, and so is a model of grey values, which says what it does.
   grey = make_folder(tmp_path / "grey", FLAT, GREY)
   load_source(make_config(grey, (28, 28, 1), 2), "test")

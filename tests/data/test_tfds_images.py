@@ -10,6 +10,7 @@ import pytest
 
 from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig
 from pixelrnn_jax.data import (
+  archives,
   binarize,
   load_source,
   packaged_mnist,
@@ -266,11 +267,11 @@ def failure(config):
 
 def test_missing_without_tensorflow(tmp_path, monkeypatch):
   monkeypatch.setattr(tfds_images, "_has_tensorflow", lambda: False)
-  message = failure(make_config("cifar10", tmp_path, (32, 32, 3)))
-  assert f"tfds:cifar10 is not in {tmp_path}" in message
+  message = failure(make_config("svhn_cropped", tmp_path, (32, 32, 3)))
+  assert f"tfds:svhn_cropped is not in {tmp_path}" in message
   assert "`pip install tensorflow-cpu`" in message
   assert (
-      f"`tfds build --file_format=array_record --data_dir={tmp_path} cifar10`"
+      f"`tfds build --file_format=array_record --data_dir={tmp_path} svhn_cropped`"
       in message)
   assert "--config.data.data_dir=DIR" in message
   assert not list(tmp_path.iterdir())
@@ -280,10 +281,10 @@ def test_missing_without_tensorflow(tmp_path, monkeypatch):
 def test_missing_downsampled_imagenet(tmp_path, size):
   name = f"downsampled_imagenet/{size}x{size}"
   message = failure(make_config(name, tmp_path, (size, size, 3)))
-  assert "server of these images (the paper's ImageNet) is gone" in message
+  assert "server of these images is gone" in message
   assert f"train_{size}x{size}.tar and valid_{size}x{size}.tar not in" in message
   assert f"{tmp_path}/downloads/manual" in message
-  assert "without TensorFlow" in message and "0.26 bits/dim" in message
+  assert "no TensorFlow is needed" in message and "0.26 bits/dim" in message
   assert f"--config.data.source=tfds:imagenet_resized/{size}x{size}" in message
   assert not list(tmp_path.iterdir())
 
@@ -298,21 +299,21 @@ def test_offline(tmp_path, monkeypatch):
 
   monkeypatch.setattr(tfds_images, "_has_tensorflow", lambda: True)
   monkeypatch.setattr(socket, "create_connection", refuse)
-  monkeypatch.setattr(tfds_images.urllib.request, "getproxies", dict)
-  message = failure(make_config("cifar10", tmp_path, (32, 32, 3)))
+  monkeypatch.setattr(archives.urllib.request, "getproxies", dict)
+  message = failure(make_config("svhn_cropped", tmp_path, (32, 32, 3)))
   assert "server does not answer" in message and "tfds build" in message
-  assert ("www.cs.toronto.edu", 443) in asked
+  assert ("ufldl.stanford.edu", 80) in asked
 
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
-  monkeypatch.setattr(tfds_images, "_PROBE_SECONDS", 0.2)
+  monkeypatch.setattr(archives, "_PROBE_SECONDS", 0.2)
   def silence(server, timeout):
     time.sleep(2)
     raise OSError("timed out")
 
   monkeypatch.setattr(socket, "create_connection", silence)
   start = time.monotonic()
-  assert not tfds_images._any_answers(["https://example.org/file"])
+  assert not archives.any_answers(["https://example.org/file"])
   assert time.monotonic() - start < 1.5
 
 

@@ -62,7 +62,7 @@ COLOUR = prnn.ModelConfig(
 @pytest.mark.usefixtures("x64")
 @example(ONE)
 @example(COLOUR)
-@settings(max_examples=8, derandomize=True, **ALWAYS)
+@settings(max_examples=4, derandomize=True, **ALWAYS)
 @given(configs())
 def test_every_config_works(config):
   check(config)

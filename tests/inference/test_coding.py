@@ -102,7 +102,7 @@ def test_float64(x64):
   np.testing.assert_array_equal(prnn.decompress(model, variables, data), images)
 
 
-@pytest.mark.parametrize("factor", [1e3, 1e6, 0.0])
+@pytest.mark.parametrize("factor", [1e3, 0.0])
 def test_parameters_that_are_extreme_or_none(coded, factor):
   model, variables, images, _ = coded
   variables = jax.tree.map(lambda x: factor * x, variables)

@@ -238,8 +238,9 @@ def test_pictures_are_not_written_through_links(stranger, tmp_path):
   """A stranger's `samples/` may hold links by the names that pictures get."""
   (tmp_path / "thesis").write_text("precious")
   name = "completions_step_00000012_seed_0.png"
-  for link in (f"{name}.tmp", name):
-    (stranger / "samples" / link).symlink_to(tmp_path / "thesis")
+  (stranger / "samples" / f"{name}.tmp").write_text("mine")
+  (stranger / "samples" / name).symlink_to(tmp_path / "thesis")
   path = run_pictures.draw_completions(str(stranger), num=1, completions=1)
   assert path.endswith(name)
   assert (tmp_path / "thesis").read_text() == "precious"
+  assert (stranger / "samples" / f"{name}.tmp").read_text() == "mine"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -117,13 +118,6 @@ def test_a_disk_that_is_full_from_the_start(tiny_config, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_lock_whose_note_cannot_be_written_is_a_lock():
-  with files.hold_lock("/dev/full", wait=False):
-    with pytest.raises(files.LockHeld):
-      with files.hold_lock("/dev/full", wait=False):
-        pass
-
-
 @pytest.fixture
 def disk(tmp_path):
   try:
@@ -147,6 +141,7 @@ def test_a_disk_that_fails(
     train(tiny_config, str(workdir))
   with pytest.raises(InputError):  # nor is it usable from the start
     train(tiny_config, str(workdir))
+  gc.collect()  # files that an error has left open keep a disk as it is
   undo(disk)
   assert "Traceback" not in capfd.readouterr().err
   train(tiny_config, str(workdir))

@@ -7,8 +7,12 @@ from pixelrnn_jax import data
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.restore import restore
-from pixelrnn_jax.training import evaluate_run
-from pixelrnn_jax.training.evaluation import summarize
+from pixelrnn_jax.training import evaluate_run, parallel
+from pixelrnn_jax.training.evaluation import (
+  image_nats,
+  standard_error,
+  summarize,
+)
 
 
 def test_summary():
@@ -20,7 +24,50 @@ def test_summary():
   np.testing.assert_allclose(got.bits_per_dim, 3 / (4 * np.log(2)))
   np.testing.assert_allclose(
       got.bits_standard_error, np.sqrt(7 / 3) / (4 * np.log(2)))
-  assert summarize(nats[:1], (2, 2, 1)).nats_standard_error == 0.0
+  alone = summarize(nats[:1], (2, 2, 1))
+  assert alone.nats_standard_error is alone.bits_standard_error is None
+  assert str(alone).startswith("1.000 nats/image, ")
+  json.loads(json.dumps(alone.record()))
+
+
+def test_the_error_of_groups_is_that_of_their_means():
+  """Copies of a value add nothing: the error is that of one of each."""
+  rng = np.random.default_rng(0)
+  values = rng.normal(size=40)
+  groups = np.repeat(rng.permutation(40), 5)
+  np.testing.assert_allclose(
+      standard_error(np.repeat(values, 5), groups), standard_error(values), rtol=1e-12)
+  np.testing.assert_allclose(
+      standard_error(values), values.std(ddof=1) / np.sqrt(40), rtol=1e-12)
+
+
+def test_the_error_of_groups_is_the_spread_of_the_mean():
+  """Over many draws of groups of unequal sizes, which share an offset each."""
+  rng = np.random.default_rng(1)
+  sizes = rng.integers(1, 9, 60)
+  groups = np.repeat(np.arange(60), sizes)
+  means, errors = [], []
+  for _ in range(2_000):
+    values = rng.normal(size=60)[groups] + 0.5 * rng.normal(size=groups.size)
+    means.append(values.mean())
+    errors.append(standard_error(values, groups))
+  spread = np.std(means)
+  assert abs(np.sqrt(np.mean(np.square(errors))) / spread - 1) < 0.06
+  # As if all were independent, it would be half of that.
+  assert standard_error(values) < 0.6 * spread
+
+
+def test_the_output_says_what_the_error_is_over():
+  nats = np.arange(40.0)
+  got = summarize(nats, (2, 2, 1), np.arange(40) // 2, "pairs")
+  assert got.over() == "40 images, the standard error over 20 pairs"
+  assert got.record()["groups"] == "20 pairs"
+  few = summarize(nats, (2, 2, 1), np.arange(40) // 5, "fives")
+  assert few.nats_standard_error is few.bits_standard_error is None
+  assert few.over() == "40 images of only 8 fives, too few for a standard error"
+  assert "+/-" not in str(few)
+  assert summarize(nats, (2, 2, 1)).over() == "40 images"
+  assert "groups" not in summarize(nats, (2, 2, 1)).record()
 
 
 def test_a_figure_that_is_not_finite_is_refused():
@@ -50,6 +97,18 @@ def test_the_figure_is_the_mean_over_every_image(
   assert f"{record['nats_per_image']:.3f}" in printed
   assert f"{record['bits_per_dim']:.4f}" in printed
   assert source.description in printed
+
+
+def test_each_image_has_its_own_figure(finished_run):
+  """In the order of the images, on two devices, with a last batch that is not full."""
+  config, model, variables = restore(str(finished_run))
+  images = data.load_source(config, "test").images[:13]
+  nats = image_nats(
+      parallel.make_eval_step(model), parallel.replicate(variables["params"]),
+      data.ImageSource(images, "some"), config)
+  expected = -np.asarray(likelihood.log_prob(model, variables, images))
+  assert nats.shape == (13, 1) and len(set(nats[:, 0])) == 13
+  np.testing.assert_allclose(nats[:, 0], expected, rtol=1e-5)
 
 
 def test_an_unknown_split(finished_run):

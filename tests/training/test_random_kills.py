@@ -43,7 +43,7 @@ from pixelrnn_jax.runs.restore import load_run
 # second word of such a line is the number of an error, the third the how manyth call
 # of the system from SIGUSR1 on it comes from.
 CHILD = """
-import builtins, os, shutil, signal, sys
+import builtins, gc, os, shutil, signal, sys
 sys.path[:0] = {paths}
 if __name__ == "__main__":
   import command_line
@@ -91,7 +91,10 @@ if __name__ == "__main__":
       try:
         train(config, workdir)
       except (InputError, Interrupted) as stopped:
-        print("stopped:", stopped, flush=True)
+        said = f"stopped: {{stopped}}"
+        del stopped
+        gc.collect()  # files of the run that an error has left open
+        print(said, flush=True)
       else:
         print("complete", flush=True)
         return

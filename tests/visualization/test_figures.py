@@ -170,3 +170,15 @@ def test_no_run_is_outside_the_axis(steps, worse):
   for line in figure.axes[0].lines:
     late = [y for x, y in line.get_xydata() if x >= line.get_xdata().max() / 10]
     assert low < min(late) and max(late) < high, line.get_label()
+
+
+def test_names_of_users_are_no_formulas(tmp_path):
+  """Matplotlib reads `$x$` as mathematics, and fails where it is none."""
+  curves = [("a$x^^$", [(1, 2.0), (2, 1.0)], [(2, 1.5)]), ("b$", [(1, 2.0)], [])]
+  figure = figures.curves_figure(curves, "nats", r"folder /home/$x^^$y (3 images)")
+  figures.save_figure(figure, str(tmp_path / "a.png"))
+  assert figure.get_suptitle().replace("\\$", "$").startswith("folder /home/$x^^$y")
+  errors = [0.1, np.nan]  # of one image there is none
+  figure = figures.ablation_figure([1.0, 2.0], errors, [False, False], [None, None],
+                                   curves, "nats", "$")
+  figures.save_figure(figure, str(tmp_path / "b.png"))

@@ -1,0 +1,145 @@
+"""Trained models on the same images, with paired errors, beside lossless formats.
+
+Whether one model is better than another on some images is a matter of the differences
+image by image, which vary far less than the figures themselves: what is hard for one is
+hard for the other. So each row has the mean difference from the first one, and that
+mean's standard error.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from pixelrnn_jax.data.sources import ImageSource
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.runs.restore import load_images, load_run
+from pixelrnn_jax.studies import image_codecs
+from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
+from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training.evaluation import (
+  image_nats,
+  standard_error,
+  summarize,
+  with_error,
+)
+
+
+@dataclasses.dataclass
+class Row:
+  """A model's figures.
+
+  Attributes:
+    name: of the work directory.
+    kind: of the network.
+    parameters: how many.
+    step: of the checkpoint.
+    bits: per value of each image, float64 [N].
+    bound: whether they are upper bounds (several scales).
+  """
+
+  name: str
+  kind: str
+  parameters: int
+  step: int
+  bits: np.ndarray
+  bound: bool
+
+
+def compare(
+    workdirs: Sequence[str], split: str = "test", which: str = "last",
+    say: Callable[[str], None] = print,
+) -> str:
+  """Evaluate runs on the same images, and compress those with other codecs.
+
+  Args:
+    workdirs: of the runs, or names of models in the package; the differences are from
+      the first one.
+    split: `test`, `validation` or `train`.
+    which: `last` or `best` checkpoint.
+    say: is told of each run that is begun.
+
+  Returns:
+    A Markdown table, and what its figures are of.
+
+  Raises:
+    InputError: no such run, or two of them are on other images.
+  """
+  runs = [load_run(workdir, which) for workdir in workdirs]
+  sources = [load_images(run, split) for run in runs]
+  first = sources[0]
+  for workdir, source in zip(workdirs[1:], sources[1:], strict=True):
+    if not _same(first, source):
+      raise InputError(
+          f"{workdir} is on other images than {workdirs[0]} ({source.description}, not"
+          f" {first.description}): their figures cannot be compared. Evaluate each by"
+          " itself with experiments/evaluate.py."
+      )
+  rows = []
+  for workdir, run in zip(workdirs, runs, strict=True):
+    say(f"{workdir}: {len(first):,} images")
+    nats = image_nats(
+        parallel.make_eval_step(run.model), parallel.replicate(run.params), first,
+        run.config)
+    rows.append(Row(
+        name=workdir, kind=run.config.model.kind,
+        parameters=sum(x.size for x in jax.tree.leaves(run.params)), step=run.step,
+        bits=nats_to_bits_per_dim(nats.sum(axis=1), run.config.model.image_shape),
+        bound=bool(run.config.model.multi_scale)))
+  levels = runs[0].config.model.levels
+  images = np.stack([first[i] for i in range(len(first))])
+  return format_comparison(rows, first, codec_bits(images, levels))
+
+
+def codec_bits(images: np.ndarray, levels: int) -> dict[str, float]:
+  """Return bits per value by codec, of all images side by side as one.
+
+  Args:
+    images: uint8 [N, H, W, C], values 0 .. levels - 1.
+    levels: of the values.
+  """
+  together = image_codecs.sheet(images)
+  return {
+      name: 8 * len(encode(together, levels)) / images.size
+      for name, encode in image_codecs.available(levels).items()}
+
+
+def format_comparison(
+    rows: Sequence[Row], source: ImageSource, codecs: dict[str, float]
+) -> str:
+  """Return the table of `compare`.
+
+  Args:
+    rows: of the models.
+    source: the images.
+    codecs: bits per value by name.
+  """
+  lines = []
+  for row in rows:
+    sign = "<= " if row.bound else ""
+    difference = row.bits - rows[0].bits
+    # A bound may be as far above the figure as it likes: nothing follows from it.
+    paired = "" if row is rows[0] or row.bound or rows[0].bound else with_error(
+        float(np.mean(difference)), standard_error(difference, source.groups), 4)
+    lines.append([
+        f"`{row.name}`", row.kind, f"{row.parameters:,}", f"{row.step:,}",
+        sign + with_error(
+            float(np.mean(row.bits)), standard_error(row.bits, source.groups), 4),
+        paired])
+  for name, bits in codecs.items():
+    lines.append([f"{name}, lossless", "", "", "", f"{bits:.4f}", ""])
+  header = ["", "kind", "parameters", "steps", "bits/dim", "minus the first"]
+  # Of the images, whatever the figures: `over` needs some.
+  over = summarize(rows[0].bits, (1, 1, 1), source.groups, source.group_kind).over()
+  return "\n".join([
+      format_table(header, lines), "",
+      f"{source.description}: {over}. Codecs: all images side by side as one image,"
+      f" bits for each value. {describe_machine()}."])
+
+
+def _same(first: ImageSource, second: ImageSource) -> bool:
+  """Return whether two sources have the same images."""
+  return len(first) == len(second) and all(
+      np.array_equal(first[i], second[i]) for i in range(len(first)))
