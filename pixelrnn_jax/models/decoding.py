@@ -20,7 +20,7 @@ the first layer's kernel reaches to each side, c features of the condition.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ class RowCache(NamedTuple):
   """
 
   values: Float[Array, "P W B C"]
-  layers: Any
+  layers: PyTree
 
 
 class LeftCache(NamedTuple):
@@ -76,7 +76,7 @@ class LeftCache(NamedTuple):
   """
 
   values: Float[Array, "B PC"]
-  layers: Any
+  layers: PyTree
 
 
 class Contribution(NamedTuple):
@@ -88,7 +88,7 @@ class Contribution(NamedTuple):
   """
 
   first: Float[Array, "*W B F"]
-  layers: Any
+  layers: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,8 +254,8 @@ class Decoder:
       self,
       weights: Params,
       channel: int,
-      above: Any,
-      left: Any,
+      above: PyTree,
+      left: PyTree,
       features: Known,
       x: Float[Array, "B g"],
   ) -> tuple[Float[Array, "B g"], Known]:

@@ -12,12 +12,11 @@ Shapes: H height, W width, B batch, F input features, G output features.
 import abc
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from pixelrnn_jax import ops
 
@@ -31,7 +30,7 @@ class Part(abc.ABC):
   """A part of a network: how it is initialised and what it computes."""
 
   @abc.abstractmethod
-  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Mapping[str, Any]:
+  def init(self, key: PRNGKeyArray, dtype: np.dtype) -> PyTree:
     """Draw the initial parameters.
 
     Args:
@@ -40,7 +39,7 @@ class Part(abc.ABC):
     """
 
   @abc.abstractmethod
-  def __call__(self, params: Any, x: Array, /) -> Any:
+  def __call__(self, params: PyTree, x: Array, /) -> PyTree:
     """Compute the part's output.
 
     Args:
