@@ -122,7 +122,7 @@ def _images(path: str, side: int) -> Iterator[tuple[str, np.ndarray, int]]:
       except KeyError as error:
         raise InputError(f"{where}: {error.args[0]}. Get it again.") from error
       except _DAMAGE as error:
-        if files.no_room(error):
+        if files.disk_fault(error):
           raise
         raise InputError(f"{where} cannot be read ({error}). Get it again.") from error
 
