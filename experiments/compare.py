@@ -1,4 +1,4 @@
-"""Trained models on the same images, with paired errors, beside PNG, WebP and JPEG XL.
+r"""Trained models on the same images, with paired errors, beside PNG, WebP and JPEG XL.
 
     python experiments/compare.py --workdir=runs/row_lstm_photos \
         --workdir=runs/pixel_cnn_photos --workdir=runs/diagonal_bilstm_photos

@@ -1,4 +1,4 @@
-"""Lossless compression of images with a trained model, and back.
+r"""Lossless compression of images with a trained model, and back.
 
     python experiments/compress.py --images='digits/*.png' --output=digits.prnn
     python experiments/compress.py --decompress=digits.prnn --output=digits_again

@@ -48,8 +48,12 @@ def whole(name: str, value, least: int | None = 1) -> int:
     number = None if boolean or np.ndim(value) else operator.index(value)
   except (TypeError, ValueError):  # no integer; lists within lists of other lengths
     number = None
-  if number is None or (least is not None and number < least):
+  if number is None:
     raise InputError(f"{name}={value!r}: must be {allowed}.")
+  if least is not None and number < least:
+    raise InputError(
+        f"{name}={value!r} is too small: it must be at least {least}. Give {allowed}."
+    )
   return number
 
 

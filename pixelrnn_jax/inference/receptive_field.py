@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models import Model, PixelRNN
+from pixelrnn_jax.models import Model, MultiScalePixelRNN, PixelRNN
 
 
 def receptive_field(
@@ -53,7 +53,7 @@ def receptive_field(
   """
   model = arguments.unbound(model)
   config = model.config
-  if not isinstance(model, PixelRNN):
+  if isinstance(model, MultiScalePixelRNN):
     raise InputError(
         "Receptive fields are shown of models of a single scale: the smaller image"
         " of a multi-scale model also tells of what is to come. For the network of"

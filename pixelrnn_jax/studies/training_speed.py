@@ -164,7 +164,7 @@ def check_one_scale(config: ModelConfig) -> None:
   if config.multi_scale:
     raise InputError(
         f"model.multi_scale={tuple(config.multi_scale)}: the figures are of one"
-        " network. Measure the scales of a multi-scale model by themselves, with"
+        " network: measure the scales of a multi-scale model by themselves, with"
         " --config.model.multi_scale='()' and --config.model.image_shape."
     )
 
