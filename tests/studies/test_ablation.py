@@ -98,14 +98,14 @@ def test_the_same_command_trains_what_is_missing_only(finished):
 def test_every_combination():
   variants = ablation.make_variants(
       ["row_lstm_mnist", "pixel_cnn_mnist"],
-      ["model.layers=1,2", "model.residual=True,False"], ["optimizer.momentum=0.9"])
+      ["model.layers=1,2", "model.residual=True,False"], ["optimizer.beta=0.9"])
   found = [
       (v.config.name, v.config.model.layers, v.config.model.residual)
       for v in variants]
   assert found == [
       (name, layers, residual) for name in ("row_lstm_mnist", "pixel_cnn_mnist")
       for layers in (1, 2) for residual in (True, False)]
-  assert {v.config.optimizer.momentum for v in variants} == {0.9}
+  assert {v.config.optimizer.beta for v in variants} == {0.9}
   assert variants[1].name == "row_lstm_mnist,layers=1,residual=False"
   pairs = ablation.make_variants(
       ["row_lstm_cifar10"], ["model.image_shape=(8,8,3),(16,16,3)"])
