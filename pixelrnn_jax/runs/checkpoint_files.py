@@ -81,7 +81,7 @@ def problem(path: str) -> str:
       return f"{SUMS} is truncated or has changed"
     for name, (size, crc) in expected.items():
       if name not in there:
-        return f"{name} is missing"
+        return f"{name} is missing, or {SUMS} has changed"
       if there[name] != size:
         return f"{name} is truncated: {there[name]} bytes instead of {size}"
       if sums(path, [name])[name][1] != crc:
