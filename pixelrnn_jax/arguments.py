@@ -52,7 +52,7 @@ def whole(name: str, value, least: int | None = 1) -> int:
     raise InputError(f"{name}={value!r}: must be {allowed}.")
   if least is not None and number < least:
     raise InputError(
-        f"{name}={value!r} is too small: it must be at least {least}. Give {allowed}."
+        f"{name}={value!r}: must be at least {least}. Give {allowed}."
     )
   return number
 

@@ -287,8 +287,8 @@ def test_pixels_of_small_images_and_of_text():
     ("draw_completions", dict(known_rows=-1), "known_rows=-1"),
     ("draw_completions", dict(split="all"), "must be one of train"),
     ("draw_completions", dict(patterns=["*.jpg"]), "No file fits"),
-    ("draw_completions", dict(patterns=[]), "at least one PNG file"),
-    ("draw_completions", dict(patterns=["a.png"], num=2), "only 1 files are given"),
+    ("draw_completions", dict(patterns=[]), "at least one PNG or JPEG file"),
+    ("draw_completions", dict(patterns=["a.png"], num=2), "only 1 images are given"),
     ("draw_completions", dict(patterns=["a.png"]), "cannot be read: No such file"),
     ("draw_completions", dict(temperature=-1.0), "positive and finite"),
     ("draw_conditionals", dict(pixels=[(5, 0)]), "no pixel 5,0: rows are 0 to 4"),
@@ -340,15 +340,9 @@ GOOD = {
 BAD = {
     "no checkpoint": (["--workdir={empty}"], "There is no checkpoint in"),
     "none": (["--workdir={colour}", "--num=0"], "num=0: must be at least 1"),
-    "size": (
-        ["--workdir={binary}", "--complete", "--images={good}"],
-        "is 5 pixels high and 7 wide; this model's images are 28 high and 28 wide"),
     "two kinds": (
         ["--workdir={colour}", "--complete", "--conditionals"], "give one"),
     "a single scale": (["--workdir={colour}", "--grow"], "has a single scale"),
-    "size of a small one": (
-        ["--workdir={scales}", "--grow", "--images={good}"],
-        "is 5 pixels high and 7 wide; this model's images are 7 high and 7 wide"),
     "another kind's flag": (
         ["--workdir={colour}", "--known_rows=2"],
         "--known_rows goes with --complete, not with samples"),
