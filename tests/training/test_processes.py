@@ -78,7 +78,7 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
     finished_run, tiny_config, tmp_path):
   workdir = tmp_path / "run"
   start = time.monotonic()
-  codes, outputs = run_processes(workdir, kill=("next step", 1, 6))
+  codes, outputs = run_processes(workdir, kill=("next step", 1, 5))
   assert codes == [1, -9], outputs
   assert "process 0 of 2 lost the others" in outputs[0][1]
   assert "Traceback" not in outputs[0][1]
