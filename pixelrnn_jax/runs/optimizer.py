@@ -35,6 +35,11 @@ def check_schedule(config: Config) -> None:
     )
 
 
+def decay_end(config: OptimizerConfig, steps: int) -> int:
+  """Return the step at which the decay ends; 0 for a constant rate."""
+  return steps if config.decay_steps == TO_THE_END else config.decay_steps
+
+
 def make_schedule(
     config: OptimizerConfig, steps: int, learning_rate: float | None = None
 ) -> optax.Schedule:
@@ -56,7 +61,7 @@ def make_schedule(
   """
   rate = config.learning_rate if learning_rate is None else learning_rate
   warmup = config.warmup_steps
-  end = steps if config.decay_steps == TO_THE_END else config.decay_steps
+  end = decay_end(config, steps)
   length = max(end - warmup, 1)
   if not end:
     schedule = optax.constant_schedule(rate)

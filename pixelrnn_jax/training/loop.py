@@ -32,6 +32,7 @@ from pixelrnn_jax.runs.checkpoint import Checkpoints, Info
 from pixelrnn_jax.runs.metrics import MetricsWriter
 from pixelrnn_jax.runs.optimizer import (
   check_schedule,
+  decay_end,
   make_optimizer,
   make_schedule,
 )
@@ -251,11 +252,12 @@ class _Run:
         float(make_schedule(c.optimizer, c.train.steps)(self.step))
         for c in (old, self.config)]
     if self.config.train.scale < 0 and rates[0] != rates[1]:
+      end = decay_end(self.config.optimizer, self.config.train.steps)
+      then = f"and its decay ends at step {end}" if end else "where it stays"
       self.say(
           f"The schedule has changed: at step {self.step} the learning rate goes from"
-          f" {rates[0]:.2g} to {rates[1]:.2g}, and its decay ends at step"
-          f" {self.config.train.steps}. The steps before were taken with the old"
-          " schedule, so this is not the run that began with the new one.")
+          f" {rates[0]:.2g} to {rates[1]:.2g}, {then}. The steps before were taken"
+          " with the old schedule, so this is not the run that began with the new one.")
 
   def compare(self, info: Info) -> None:
     """Says where this process differs from that of the checkpoint.
