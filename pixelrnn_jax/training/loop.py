@@ -90,10 +90,12 @@ def train(
         for split in ("train", "validation", "test")
     }
     data.check_enough(config, sources["train"])
-  with _alone_in(workdir):
+  # A signal is remembered from here on, before processes that read data start: they
+  # would lose it, or die of it while they are still importing.
+  with _alone_in(workdir), StopSignals() as signals:
     with parallel.together():
       check_workdir(config, workdir)  # another run may have been here meanwhile
-      run = _Run(config, workdir, sources, on_metrics)
+      run = _Run(config, workdir, sources, signals, on_metrics)
     try:
       run.train_all()
     except Exception as error:
@@ -170,11 +172,11 @@ class _Run:
   """A run in progress."""
 
   def __init__(
-      self, config: Config, workdir: str, sources: dict,
+      self, config: Config, workdir: str, sources: dict, signals: StopSignals,
       on_metrics: Callable[[dict], None] | None = None,
   ):
     self.config, self.workdir, self.sources = config, workdir, sources
-    self.on_metrics = on_metrics
+    self.signals, self.on_metrics = signals, on_metrics
     self.model = build_model(config.model)
     self.optimizer = make_optimizer(config.optimizer, config.train.steps)
     self.train_step = parallel.make_train_step(
@@ -186,7 +188,6 @@ class _Run:
     self.step = 0
     self.damaged = None
     self.validate_first = False
-    self.signals = StopSignals()
     self.callback_error = None
 
   def say(self, message: str) -> None:
@@ -319,9 +320,9 @@ class _Run:
         MetricsWriter(
             self.workdir, self.step, self.call_back, not self.validate_first,
         ) as self.metrics,
-        self.signals,
         bar as self.bar,
     ):
+      self.stop_if_asked()  # before the first step is compiled
       if self.damaged:
         self.checkpoints.set_aside(self.damaged)
       if self.validate_first:
@@ -330,7 +331,8 @@ class _Run:
         self.stop_if_asked()
       self.take_steps()
       self.stop_if_asked()
-    # Of a signal while the files were closed; from here on one acts at once.
+    # A signal may have come while the files were closed. The next one acts at once.
+    self.signals.release()
     self.stop_if_asked()
 
   def call_back(self, line: dict) -> None:
@@ -346,10 +348,11 @@ class _Run:
     """Raises Interrupted if a signal has come, to any process, since the last save."""
     if self.any_process(self.signals.received):
       name = signal.Signals(self.signals.received).name
-      raise Interrupted(
-          f"{name}: stopped after step {self.step}, whose checkpoint is saved."
-          " The same command goes on from there.", self.signals.received,
-      )
+      where = (
+          f"after step {self.step}, whose checkpoint is saved. The same command goes on"
+          " from there." if self.step
+          else "before the first step. The same command starts anew.")
+      raise Interrupted(f"{name}: stopped {where}", self.signals.received)
 
   def take_steps(self) -> None:
     """The loop itself."""

@@ -10,8 +10,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopSignals:
   """A context in which the first SIGTERM or SIGINT is only remembered.
 
-  The second one acts as it would have outside. In a thread other than the main
-  one signals cannot be caught, and are not.
+  The second one acts as it would have outside, and so does the first one after
+  `release`. In a thread other than the main one signals cannot be caught, and are not.
 
   Attributes:
     received: the signal's number, or 0.
@@ -27,6 +27,10 @@ class StopSignals:
     return self
 
   def __exit__(self, *_) -> None:
+    self.release()
+
+  def release(self) -> None:
+    """Let signals act as they did before the context, from now on."""
     for number, handler in self._previous.items():
       signal.signal(number, handler)
     self._previous = {}
@@ -36,4 +40,4 @@ class StopSignals:
     name = signal.Signals(number).name
     # Not print: the signal may have come in the middle of one.
     os.write(2, f"\n{name}: stopping after this step, again: at once\n".encode())
-    self.__exit__()
+    self.release()

@@ -341,7 +341,7 @@ def test_a_diverged_run_keeps_its_good_checkpoint(tiny_config, tmp_path):
 
 def test_parameters_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
   sources = {s: data.load_source(tiny_config, s) for s in ("train", "validation")}
-  run = loop._Run(tiny_config, str(tmp_path), sources)
+  run = loop._Run(tiny_config, str(tmp_path), sources, loop.StopSignals())
   run.restore()
   run.state = run.state.replace(
       params=jax.tree.map(lambda x: x * np.inf, run.state.params))
