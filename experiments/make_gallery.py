@@ -1,11 +1,14 @@
 """Draw all pictures of README again, from the models in the package.
 
+Learning curves are those of the runs that record_run.py has kept in docs/runs.
+
     python experiments/make_gallery.py
 
 It writes PNG files to docs/gallery, or to --output. Run it when the code that draws or
 a model in the package has changed.
 """
 
+import glob
 import os
 
 from absl import flags
@@ -16,9 +19,12 @@ from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
 from pixelrnn_jax.visualization import run_pictures
 
+_DOCS = os.path.join(os.path.dirname(__file__), "..", "docs")
 _OUTPUT = flags.DEFINE_string(
-    "output", os.path.join(os.path.dirname(__file__), "..", "docs", "gallery"),
-    "The folder to write to.")
+    "output", os.path.join(_DOCS, "gallery"), "The folder to write to.")
+_RUNS = flags.DEFINE_string(
+    "runs", os.path.join(_DOCS, "runs"),
+    "The folder with the records of runs, whose learning curves are drawn.")
 
 
 def main() -> None:
@@ -34,6 +40,10 @@ def main() -> None:
   for kind in KINDS:
     print(run_pictures.draw_receptive_field(
         load_config(f"{kind}_mnist"), output=path(f"receptive_field_{kind}")))
+  if recorded := sorted(glob.glob(os.path.join(_RUNS.value, "*"))):
+    for against in run_pictures.AXES:
+      print(run_pictures.draw_curves(
+          recorded, output=path(f"curves_{against}"), against=against))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ _IMAGES = flags.DEFINE_list(
 _UNIT = flags.DEFINE_enum(
     "unit", None, ["nats", "bits/dim"],
     "Of the curves; by default nats if all models are binary.")
+_AGAINST = flags.DEFINE_enum(
+    "against", "steps", ["steps", "minutes"],
+    "The horizontal axis of the curves: steps, or minutes of training.")
 
 # The flags that not every diagram takes.
 _TAKEN_BY = {
@@ -54,6 +57,7 @@ _TAKEN_BY = {
     "split": ("nll",),
     "images": ("nll",),
     "unit": ("curves",),
+    "against": ("curves",),
 }
 
 
@@ -68,7 +72,8 @@ def main(config: Config | None) -> None:
     raise InputError("--images and --split: give one of them.")
   workdirs = _WORKDIR.value
   if what == "curves":
-    print(run_pictures.draw_curves(workdirs, _UNIT.value, _OUTPUT.value))
+    print(run_pictures.draw_curves(
+        workdirs, _UNIT.value, _OUTPUT.value, _AGAINST.value))
     return
   if len(workdirs) > 1:
     raise InputError(f"--what={what} is of one run: give one --workdir.")

@@ -1,6 +1,7 @@
 """Metrics: JSON lines and TensorBoard events."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -96,6 +97,61 @@ def read_metrics(workdir: str) -> list[dict]:
   return metrics
 
 
+def training_minutes(lines: list[dict], batch_size: int) -> list[float]:
+  """Return the minutes of training up to each line, without validations.
+
+  They follow from the images/s of the lines. A line without a speed took its steps as
+  fast as the next line that has one.
+
+  Args:
+    lines: of one run, in order, as `read_metrics` returns them.
+    batch_size: images a step.
+  """
+  minutes, now, last, waiting = [], 0.0, 0, 0
+  for line in lines:
+    waiting += max(0, line["step"] - last)
+    last = line["step"]
+    speed = line.get("train/images_per_second")
+    if isinstance(speed, (int, float)) and speed > 0:
+      now += waiting * batch_size / speed / 60
+      waiting = 0
+    minutes.append(now)
+  return minutes
+
+
+def thin(lines: list[dict], batch_size: int, points: int = 60) -> list[dict]:
+  """Return fewer lines: all validations, and means over windows of training steps.
+
+  Steps and minutes (`training_minutes`) up to each line stay as they are.
+
+  Args:
+    lines: of one run, in order, as `read_metrics` returns them.
+    batch_size: images a step.
+    points: lines of training that are left, about.
+  """
+  minutes = training_minutes(lines, batch_size)
+  width = -(-lines[-1]["step"] // points)
+  thinned, window, since = [], [], (0, 0.0)  # the step and minutes of the last line
+  for line, now, later in zip(lines, minutes, [*lines[1:], None], strict=True):
+    if _is_validation(line):
+      thinned.append(line)
+      continue
+    window.append(line)
+    # A window ends before a validation, which then keeps its minutes.
+    full = line["step"] - since[0] >= width or later is None or _is_validation(later)
+    if not full or now == since[1]:
+      continue
+    means = {
+        name: round(math.fsum(each[name] for each in window) / len(window), 4)
+        for name in line if name.startswith(("train/nats", "train/bits"))}
+    speed = (line["step"] - since[0]) * batch_size / (now - since[1]) / 60
+    thinned.append({
+        "step": line["step"], **means, "train/images_per_second": round(speed, 4),
+        "data": line.get("data", "")})
+    window, since = [], (line["step"], now)
+  return thinned
+
+
 def _drop_after(path: str, step: int, validated: bool) -> None:
   """Removes lines of later steps and broken ones; ends the last one.
 
@@ -108,15 +164,15 @@ def _drop_after(path: str, step: int, validated: bool) -> None:
   kept = [
       line for line in text.split("\n")
       if _step(line) < step or _step(line) == step
-      and (validated or not _is_validation(line))]
+      and (validated or not _is_validation(json.loads(line)))]
   kept = "".join(line + "\n" for line in kept)
   if kept != text:
     files.write_text(path, kept)
 
 
-def _is_validation(line: str) -> bool:
-  """Whether a line, which is a good one, holds figures of a validation."""
-  return any(name.startswith("validation/") for name in json.loads(line))
+def _is_validation(line: dict) -> bool:
+  """Return whether a line holds figures of a validation."""
+  return any(name.startswith("validation/") for name in line)
 
 
 def _step(line: str) -> float:

@@ -149,19 +149,22 @@ def field_classes(field: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
 
 
 def curves_figure(
-    curves: Sequence[tuple[str, Sequence, Sequence]], unit: str, title: str
+    curves: Sequence[tuple[str, Sequence, Sequence]], unit: str, title: str,
+    label: str = "steps",
 ) -> Figure:
   """Draws learning curves: thin lines for training, dots for validation.
 
   Args:
-    curves: of each run its name and the (step, figure) pairs of training and of
-      validation, either of which may be empty.
+    curves: of each run its name and the (place, figure) pairs of training and of
+      validation, either of which may be empty. A place is a number of steps, or
+      what `label` says.
     unit: of the figures.
     title: above the diagram.
+    label: below the horizontal axis.
   """
   figure = Figure((8, 5), dpi=_DPI, layout="constrained")
   figure.suptitle(_plain(title, 96), fontsize=9)
-  _draw_curves(figure.add_subplot(), curves, unit)
+  _draw_curves(figure.add_subplot(), curves, unit, label)
   return figure
 
 
@@ -207,7 +210,10 @@ def ablation_figure(
   return figure
 
 
-def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str):
+def _draw_curves(
+    axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str,
+    label: str = "steps",
+) -> None:
   """Learning curves, see `curves_figure`."""
   for number, (name, train, validation) in enumerate(curves):
     for points, kind, style in (
@@ -219,7 +225,7 @@ def _draw_curves(axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: s
   _leave_the_start_out(axes, [
       points for _, *parts in curves for points in parts if points])
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel("steps")
+  axes.set_xlabel(label)
   axes.set_ylabel(unit)
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)

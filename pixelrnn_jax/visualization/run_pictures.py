@@ -25,7 +25,7 @@ from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.inference.sampling import check_temperature, complete, sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout, pretrained
-from pixelrnn_jax.runs.metrics import read_metrics
+from pixelrnn_jax.runs.metrics import read_metrics, training_minutes
 from pixelrnn_jax.runs.restore import Run, load_images, load_run, read_config
 from pixelrnn_jax.visualization.grids import save_completions, save_grid, save_grown
 
@@ -33,6 +33,7 @@ from pixelrnn_jax.visualization.grids import save_completions, save_grid, save_g
 _MOST_IMAGES, _MOST_PIXELS = 24, 12
 # Of learning curves, as axes are labelled.
 UNITS = {"nats": "NLL, nats per image", "bits/dim": "NLL, bits per dimension"}
+AXES = {"steps": "steps", "minutes": "minutes of training, without validations"}
 
 
 def draw_samples(
@@ -369,7 +370,8 @@ def draw_receptive_field(
 
 
 def draw_curves(
-    workdirs: Sequence[str], unit: str | None = None, output: str | None = None
+    workdirs: Sequence[str], unit: str | None = None, output: str | None = None,
+    against: str = "steps",
 ) -> str:
   """Draws learning curves of runs: training and validation, from `metrics.jsonl`.
 
@@ -377,6 +379,7 @@ def draw_curves(
     workdirs: of the runs.
     unit: `nats` (per image) or `bits/dim`; by default nats if all of the models are
       binary.
+    against: the horizontal axis, `steps` or `minutes` of training.
     output: path of the PNG; by default in `samples/` of a single run, or in the
       current directory.
 
@@ -395,13 +398,15 @@ def draw_curves(
     unit = "nats" if all(model.levels == 2 for model in models) else "bits/dim"
   if unit not in UNITS:
     raise InputError(f"unit={unit!r}: must be one of {', '.join(UNITS)}.")
+  if against not in AXES:
+    raise InputError(f"against={against!r}: must be one of {', '.join(AXES)}.")
   folder = os.path.join(workdirs[0], layout.SAMPLES) if len(workdirs) == 1 else ""
   path = _check_output(output or os.path.join(folder, "curves.png"))
   curves, notes = [], []
   short = [os.path.basename(path) for path in full]
   names = short if len(set(short)) == len(short) else list(workdirs)
   for workdir, model, name in zip(workdirs, models, names, strict=True):
-    points = curve_points(workdir, unit)
+    points = curve_points(workdir, unit, against)
     if not points:
       raise InputError(
           f"{workdir!r} has no figures in {unit} of a whole model: nothing to draw.")
@@ -418,33 +423,37 @@ def draw_curves(
         f"{name}: {note}" for name, note in zip(names, notes, strict=True))
   from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
-  figure = figures.curves_figure(curves, UNITS[unit], title)
+  figure = figures.curves_figure(curves, UNITS[unit], title, AXES[against])
   _make_folder(path)
   figures.save_figure(figure, path)
   return path
 
 
-def curve_points(workdir: str, unit: str) -> dict:
-  """The figures of a run by step, from `metrics.jsonl`.
+def curve_points(workdir: str, unit: str, against: str = "steps") -> dict:
+  """The figures of a run by step or by minutes, from `metrics.jsonl`.
 
   Args:
     workdir: of the run.
     unit: one of `UNITS`.
+    against: one of `AXES`.
 
   Returns:
-    (step, figure) pairs by part, `train` and `validation`, and by "PART data" what
-    they are of; without those that the run has no figures of.
+    (step or minutes, figure) pairs by part, `train` and `validation`, and by "PART
+    data" what they are of; without those that the run has no figures of.
 
   Raises:
     InputError: it has none at all.
   """
   field = {"nats": "nats_per_image", "bits/dim": "bits_per_dim"}[unit]
-  points = {}
-  for line in read_metrics(workdir):
+  points, lines = {}, read_metrics(workdir)
+  places = [line["step"] for line in lines]
+  if against == "minutes":
+    places = training_minutes(lines, read_config(workdir).train.batch_size)
+  for line, place in zip(lines, places, strict=True):
     for part in ("train", "validation"):
       figure, of = line.get(f"{part}/{field}"), line.get("data", "")
       if isinstance(figure, (int, float)) and isinstance(of, str):
-        points.setdefault(part, []).append((float(line["step"]), figure))
+        points.setdefault(part, []).append((float(place), figure))
         points[f"{part} data"] = of
   return points
 

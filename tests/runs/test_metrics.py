@@ -4,7 +4,12 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from pixelrnn_jax.runs.metrics import MetricsWriter, read_metrics
+from pixelrnn_jax.runs.metrics import (
+  MetricsWriter,
+  read_metrics,
+  thin,
+  training_minutes,
+)
 
 
 def read(path):
@@ -77,3 +82,35 @@ def test_resuming_drops_later_and_broken_lines(tmp_path):
     metrics.write(3, {"a": 30.0}, "")
   assert [(line["step"], line["a"]) for line in read(path)] == [
       (1, 1), (2, 2), (3, 30)]
+
+
+def test_minutes_follow_from_the_speeds():
+  lines = [
+      {"step": 10, "train/nats_per_image": 9.0},  # with compilation: no speed
+      {"step": 20, "train/images_per_second": 2.0},
+      {"step": 20, "validation/nats_per_image": 8.0},
+      {"step": 50, "train/images_per_second": 1.0}]
+  # 20 steps of 6 images at 2 images/s, then 30 steps at 1 image/s.
+  assert training_minutes(lines, 6) == [0, 1, 1, 4]
+
+
+def test_a_thinned_curve_is_the_same_curve():
+  lines = []
+  for step in range(10, 1001, 10):
+    lines.append({
+        "step": step, "train/nats_per_image": 1000.0 - step,
+        "train/images_per_second": 10.0 if step <= 500 else 40.0,
+        "train/grad_norm": 1.0, "data": "digits"})
+    if step % 250 == 0:
+      lines.append({"step": step, "validation/nats_per_image": 5.0, "data": "others"})
+  few = thin(lines, 4, points=10)
+  validations = [line for line in few if "validation/nats_per_image" in line]
+  assert validations == [line for line in lines if "validation/nats_per_image" in line]
+  train = [line for line in few if line not in validations]
+  assert [line["step"] for line in train] == [
+      100, 200, 250, 350, 450, 500, 600, 700, 750, 850, 950, 1000]
+  # The mean over steps 10, 20, ... 100 of 1000 - step; over 210, ... 250; and so on.
+  assert [line["train/nats_per_image"] for line in train][:4] == [945, 845, 770, 695]
+  ends = {line["step"]: now for line, now in zip(
+      lines, training_minutes(lines, 4), strict=True)}
+  assert training_minutes(few, 4) == pytest.approx([ends[line["step"]] for line in few])

@@ -270,7 +270,8 @@ def test_a_signal_to_the_whole_group(tmp_path, number, code, moment):
   out, err = process.communicate(timeout=300)
   assert "Traceback" not in err, err
   assert process.returncode == code
-  assert ("checkpoint is saved" if moment == "training" else "before the first step") in err
+  where = "checkpoint is saved" if moment == "training" else "before the first step"
+  assert where in err
   deadline = time.monotonic() + 20
   while any(alive(child) for child in children):
     assert time.monotonic() < deadline, "workers are left behind"
