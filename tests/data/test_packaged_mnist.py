@@ -3,21 +3,18 @@
 import gzip
 import hashlib
 import importlib.util
-import pathlib
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl import flags
 
+from helpers.programs import EXPERIMENTS, ROOT, run_program
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import binarize, load_source, packaged_mnist
 from pixelrnn_jax.errors import InputError
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments" / "make_packaged_mnist.py"
+SCRIPT = EXPERIMENTS / "make_packaged_mnist.py"
 FILE = ROOT / "pixelrnn_jax" / "data" / "packaged_mnist.npz"
 
 
@@ -112,10 +109,9 @@ def test_script_makes_the_same_bytes_twice(script, tmp_path, monkeypatch):
 
 def test_script_refuses_other_files(tmp_path):
   write_idx(tmp_path, {"train": 2, "t10k": 2})
-  run = subprocess.run(
-      [sys.executable, SCRIPT, f"--source={tmp_path}",
-       f"--output={tmp_path / 'out.npz'}"],
-      capture_output=True, text=True, check=False)
+  run = run_program(
+      "make_packaged_mnist.py", f"--source={tmp_path}",
+      f"--output={tmp_path / 'out.npz'}")
   assert run.returncode == 1
   assert "train-images-idx3-ubyte.gz is not the original MNIST file" in run.stderr
   assert "6bbc9ace898e44ae57da46a324031adb" in run.stderr

@@ -2,23 +2,20 @@
 
 import hashlib
 import importlib.util
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl import flags
 from PIL import Image
 
+from helpers.programs import EXPERIMENTS, ROOT, run_program
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import load_source, packaged_photos
 from pixelrnn_jax.data.packaged_photos import BLOCK, PHOTOS, PackagedPhotos
 from pixelrnn_jax.errors import InputError
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments" / "make_packaged_photos.py"
+SCRIPT = EXPERIMENTS / "make_packaged_photos.py"
 FOLDER = ROOT / "pixelrnn_jax" / "data" / "photos"
 README = (FOLDER / "README.md").read_text()
 ALL = [(part, name) for part, names in PHOTOS.items() for name in names]
@@ -177,9 +174,8 @@ def test_factors(script, width, height, by):
 
 def test_script_refuses_other_files(tmp_path):
   (tmp_path / "Picture_0B_by_freespace.jpg").write_bytes(b"hello")
-  run = subprocess.run(
-      [sys.executable, SCRIPT, f"--source={tmp_path}", f"--output={tmp_path}/out"],
-      capture_output=True, text=True, check=False)
+  run = run_program(
+      "make_packaged_photos.py", f"--source={tmp_path}", f"--output={tmp_path}/out")
   assert run.returncode == 1
   assert "freespace.jpg is not the original photograph" in run.stderr
   assert "Traceback" not in run.stderr and not (tmp_path / "out").exists()

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import command_line
-from helpers.programs import EXPERIMENTS
+from helpers.programs import EXPERIMENTS, run_program
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import parallel
@@ -33,9 +32,8 @@ def start(program, *arguments, cwd):
 
 
 def run(program, *arguments, cwd):
-  process = start(program, *arguments, cwd=cwd)
-  stdout, stderr = process.communicate(timeout=300)
-  return process.returncode, stdout, stderr
+  done = run_program(program, *arguments, cwd=cwd)
+  return done.returncode, done.stdout, done.stderr
 
 
 BAD = {
@@ -85,31 +83,17 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-  """What the programs say to every bad input, each from an empty directory."""
-  folders = {name: tmp_path_factory.mktemp("cli") for name in BAD}
-
-  def one(name):
-    program, *arguments = BAD[name][0]
-    return run(program, *arguments, cwd=folders[name])
-
-  with ThreadPoolExecutor(2) as pool:
-    results = dict(zip(BAD, pool.map(one, BAD), strict=True))
-  return results, folders
-
-
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_leaves_nothing(answers, name):
-  results, folders = answers
-  code, stdout, stderr = results[name]
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, name):
+  arguments, parts = BAD[name]
+  code, stdout, stderr = run(*arguments, cwd=tmp_path)
   assert code == 1
   assert stdout == ""
   assert stderr.startswith("error: ") and "Traceback" not in stderr
   assert stderr.count("\n") == 1 or name == "no data", stderr
-  for part in BAD[name][1]:
+  for part in parts:
     assert part in stderr
-  assert not list(folders[name].iterdir())
+  assert not list(tmp_path.iterdir())
 
 
 def check_cores(record):

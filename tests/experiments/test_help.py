@@ -2,18 +2,16 @@
 
 import ast
 import dataclasses
-import os
 import pathlib
 import re
 import subprocess
 import sys
 import typing
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import help_text
-from helpers.programs import EXPERIMENTS
+from helpers.programs import EXPERIMENTS, run_program
 from pixelrnn_jax.configs import CONFIGS, VARIANTS
 from pixelrnn_jax.configs.schema import Config
 
@@ -26,18 +24,14 @@ PROGRAMS = {
     if "command_line.run(" in path.read_text()}
 
 
-def help_of(program, flag="--help"):
-  done = subprocess.run(
-      [sys.executable, str(EXPERIMENTS / program), flag], capture_output=True,
-      text=True, env=os.environ | {"COLUMNS": "80"})
-  assert (done.returncode, done.stderr) == (0, ""), done.stderr
-  return done.stdout
-
-
 @pytest.fixture(scope="module")
 def texts():
-  with ThreadPoolExecutor(2) as pool:
-    return dict(zip(PROGRAMS, pool.map(help_of, PROGRAMS), strict=True))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("COLUMNS", "80")
+    done = {program: run_program(program, "--help") for program in PROGRAMS}
+  for each in done.values():
+    assert (each.returncode, each.stderr) == (0, ""), each.stderr
+  return {program: each.stdout for program, each in done.items()}
 
 
 def flags_of(tree):

@@ -1,17 +1,83 @@
-"""The programs of experiments/, and what processes of their own import in tests."""
+"""The programs of experiments/, and what processes of their own import in tests.
 
+To import JAX, Orbax and Grain takes most of the time of a short program. So the
+processes here are forked from one that has imported them, and has computed nothing
+yet: multiprocessing's fork server.
+"""
+
+import contextlib
+import multiprocessing
+import os
 import pathlib
+import runpy
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 # For `sys.path`: `helpers` and `command_line`.
 PATHS = [str(ROOT / "tests"), str(EXPERIMENTS)]
 
+_MOST_SECONDS = 300
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(
+    ["pixelrnn_jax.training", "pixelrnn_jax.visualization.figures"])
 
-def run_program(program, *arguments, cwd=None):
-  """What a program of experiments/ returned and printed."""
-  return subprocess.run(
-      [sys.executable, str(EXPERIMENTS / program), *arguments], cwd=cwd,
-      capture_output=True, text=True)
+
+def run_program(program, *arguments, cwd=None, encoding="utf-8"):
+  """What a program of experiments/ returned and printed, as subprocess.run has it.
+
+  It sees the environment of this process. Settings of JAX that are not yet there when
+  the first program starts come too late: use `subprocess` for them.
+  """
+  path = str(EXPERIMENTS / program)
+  return _run(_run_file, (path,), [path, *arguments], cwd, encoding)
+
+
+def run_code(code, *arguments):
+  """The same of Python's code; `sys.argv` holds the arguments from its place 1 on."""
+  return _run(exec, (code, {"__name__": "__main__"}), ["-c", *arguments])
+
+
+def _run(function: Callable, given: tuple, argv, cwd=None, encoding="utf-8"):
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [os.path.join(folder, name) for name in ("stdout", "stderr")]
+    process = _FORKED.Process(
+        target=_become,
+        args=(function, given, argv, cwd or os.getcwd(), dict(os.environ), paths,
+              encoding))
+    process.start()
+    process.join(_MOST_SECONDS)
+    if process.exitcode is None:
+      process.kill()
+      process.join()
+      raise subprocess.TimeoutExpired(argv, _MOST_SECONDS)
+    stdout, stderr = (pathlib.Path(path).read_text() for path in paths)
+  return subprocess.CompletedProcess(argv, process.exitcode, stdout, stderr)
+
+
+def _become(function, given, argv, cwd, environment, paths, encoding):
+  """Turns a forked process into that of the program."""
+  for number, path in enumerate(paths, start=1):
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, number)
+    os.close(file)
+  os.chdir(cwd)
+  os.environ.clear()
+  os.environ.update(environment)
+  sys.argv = argv
+  for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(encoding=encoding)
+  try:
+    function(*given)
+  finally:
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError):
+        stream.flush()
+
+
+def _run_file(path):
+  sys.path.insert(0, os.path.dirname(path))
+  runpy.run_path(path, run_name="__main__")

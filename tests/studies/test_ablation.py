@@ -1,15 +1,13 @@
 """Ablations: what is trained, what is compared, and what is left alone."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
-from helpers.programs import EXPERIMENTS, PATHS, run_program
+from helpers.programs import EXPERIMENTS, PATHS, run_code, run_program
 from pixelrnn_jax import configs
 from pixelrnn_jax.errors import Diverged
 from pixelrnn_jax.runs import layout
@@ -169,10 +167,9 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 
 
 def test_a_table_in_small():
-  result = subprocess.run(
-      [sys.executable, "-c", PLANNED, str(EXPERIMENTS / "ablate.py"),
-       "--table=connections", "--smoke", "--set=train.steps=7"],
-      capture_output=True, text=True)
+  result = run_code(
+      PLANNED, str(EXPERIMENTS / "ablate.py"), "--table=connections", "--smoke",
+      "--set=train.steps=7")
   assert result.stdout.splitlines() == [
       *(f"row_lstm_cifar10_{name}:smoke 7"
         for name in ("plain", "skip", "residual", "both")),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from helpers.disks import Disk
-from helpers.programs import PATHS
+from helpers.programs import PATHS, run_code
 from pixelrnn_jax import data, files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
@@ -203,7 +203,7 @@ def test_the_lock_of_a_killed_process_is_free(tiny_config, tmp_path):
       "with files.hold_lock(sys.argv[1], wait=False):\n"
       "  os.kill(os.getpid(), signal.SIGKILL)\n")
   path = tmp_path / layout.LOCK
-  assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+  assert run_code(code, str(path)).returncode == -9
   assert "process" in path.read_text()
   with loop._alone_in(str(tmp_path)):
     with pytest.raises(InputError, match="in use by another training"):

@@ -2,15 +2,13 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 import pytest
 
-from helpers.programs import PATHS
+from helpers.programs import PATHS, run_code
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.restore import load_run
 
@@ -60,10 +58,7 @@ MOMENTS = [
 
 def run(workdir, moment="never:0"):
   """The exit code of a run on one device."""
-  child = CHILD.format(paths=PATHS)
-  result = subprocess.run(
-      [sys.executable, "-c", child, str(workdir), moment], capture_output=True,
-      text=True, timeout=300, check=False)
+  result = run_code(CHILD.format(paths=PATHS), str(workdir), moment)
   assert result.returncode in (0, -9), result.stderr
   return result.returncode
 

@@ -5,8 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from helpers.folders import contents
-from helpers.programs import EXPERIMENTS
+from helpers.programs import run_program
 from helpers.tiny_run import make_tiny_config
 from pixelrnn_jax.configs.schema import from_json, to_json
 from pixelrnn_jax.data import load_source
@@ -226,10 +224,7 @@ def test_the_programs(home):
   (home / "photos").rename(home / "vögel")
 
   def run(program, *arguments):
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(
-        [sys.executable, str(EXPERIMENTS / program), "--workdir=~/runs/own",
-         *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    done = run_program(program, "--workdir=~/runs/own", *arguments, encoding="ascii")
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

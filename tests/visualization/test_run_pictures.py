@@ -3,9 +3,6 @@
 import dataclasses
 import pathlib
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -14,7 +11,7 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from helpers.folders import contents
-from helpers.programs import EXPERIMENTS
+from helpers.programs import run_program
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import to_json
 from pixelrnn_jax.inference.receptive_field import receptive_field
@@ -242,12 +239,20 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
   bits = ([(5, 1.5), (10, 1.0)], [(10, 1.0)])
   assert drawn[0] == (
       [("a", *nats)], "NLL, nats per image",
-      "train: digits, train; validation: digits, validation")
+      "train: digits, train; validation: digits, validation", "steps")
   assert drawn[1][:2] == ([("a", *nats), ("b", *nats)], "NLL, nats per image")
   # Figures on different data say of which is what.
   assert "a: train: digits, train;" in drawn[1][2]
   assert "b: train: letters, train;" in drawn[1][2]
   assert drawn[2][:2] == ([("a", *bits), ("c", *bits)], "NLL, bits per dimension")
+  write_metrics(tmp_path / "a", "digits")
+  with MetricsWriter(str(tmp_path / "a"), 10) as metrics:
+    metrics.write(15, {"train/nats_per_image": 80.0,
+                       "train/images_per_second": 8.0}, "digits, train")
+  run_pictures.draw_curves(["a"], against="minutes")
+  batch_size = prnn.load_config("diagonal_bilstm_mnist:smoke").train.batch_size
+  assert drawn[3][0][0][1][-1] == (15 * batch_size / 8 / 60, 80.0)
+  assert drawn[3][3] == "minutes of training, without validations"
 
 
 @pytest.mark.parametrize("workdirs, arguments, message", [
@@ -256,6 +261,7 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
     (["{run}", "nowhere"], {}, "no work directory 'nowhere'"),
     (["{run}"], {}, "holds no figures yet"),
     (["{run}"], dict(unit="bits"), "must be one of nats, bits/dim"),
+    (["{run}"], dict(against="days"), "must be one of steps, minutes"),
     (["{run}"], dict(output="a.jpg"), "end it in .png"),
 ])
 def test_bad_curves(runs, workdirs, arguments, message):
@@ -360,36 +366,32 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def answers(runs, tmp_path_factory):
-  """What the program says to all of them, from an empty directory each."""
-  folder = tmp_path_factory.mktemp("cli")
-  Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "good.png")
-  (folder / "empty").mkdir()
-  (folder / "empty" / layout.CONFIG).write_bytes(
-      (runs["colour"] / layout.CONFIG).read_bytes())
-  names = dict(**runs, good=folder / "good.png", empty=folder / "empty")
+@pytest.fixture
+def answer(runs, tmp_path):
+  """Calls the program, from an empty directory where it leaves nothing."""
 
-  def one(name):
-    arguments = [x.format(**names) for x in (GOOD | BAD)[name][0]]
+  def call(arguments):
+    Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / layout.CONFIG).write_bytes(
+        (runs["colour"] / layout.CONFIG).read_bytes())
+    (tmp_path / "here").mkdir()
+    names = dict(**runs, good=tmp_path / "good.png", empty=tmp_path / "empty")
+    arguments = [x.format(**names) for x in arguments]
     program = arguments.pop(0) if arguments[0] == "plot.py" else "sample.py"
-    (folder / name).mkdir()
-    return subprocess.run(
-        [sys.executable, str(EXPERIMENTS / program), *arguments], cwd=folder / name,
-        capture_output=True, text=True, timeout=200, check=False)
+    before = contents(tmp_path)
+    result = run_program(program, *arguments, cwd=tmp_path / "here")
+    assert contents(tmp_path) == before
+    return result
 
-  before = contents(folder)
-  with ThreadPoolExecutor(2) as pool:
-    results = dict(zip(GOOD | BAD, pool.map(one, GOOD | BAD), strict=True))
-  assert contents(folder) == before
-  return results
+  return call
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_command_prints_the_path(runs, answers, name):
-  result = answers[name]
-  assert result.returncode == 0, result.stderr
+def test_a_good_command_prints_the_path(runs, answer, name):
   arguments, file = GOOD[name]
+  result = answer(arguments)
+  assert result.returncode == 0, result.stderr
   workdir, = (runs[x.split("{")[1].rstrip("}")] for x in arguments
               if x.startswith("--workdir"))
   path = pathlib.Path(result.stdout.strip())
@@ -398,8 +400,8 @@ def test_a_good_command_prints_the_path(runs, answers, name):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_command_prints_one_line(answers, name):
-  result = answers[name]
+def test_a_bad_command_prints_one_line(answer, name):
+  result = answer(BAD[name][0])
   assert result.returncode == 1 and result.stdout == ""
   assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
   assert BAD[name][1] in result.stderr
