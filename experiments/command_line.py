@@ -28,7 +28,7 @@ def run(
     main: Callable, config: bool = False, distributed: bool = False,
     optional: bool = False,
 ) -> None:
-  """Runs an absl main; bad input becomes one line on stderr and exit code 1.
+  """Run an absl main; bad input becomes one line on stderr and exit code 1.
 
   Args:
     main: called without arguments, or with the configuration.
@@ -154,14 +154,14 @@ def _join_processes(stack: contextlib.ExitStack) -> None:
 
 
 def _lost(what: str) -> str:
-  """The message where other processes are gone."""
+  """Return the message where other processes are gone."""
   return (
       f"error: process {jax.process_index()} of {jax.process_count()} lost {what}"
       " Start all of them again; they go on from the newest checkpoint.")
 
 
 def _leave(message: str, code: int) -> None:
-  """Ends one of several processes after an error.
+  """End one of several processes after an error.
 
   JAX's own way out would wait minutes for processes that are gone. But process 0
   leaves last, as its end is that of the others, who may have something to say.
@@ -174,7 +174,7 @@ def _leave(message: str, code: int) -> None:
 
 
 def define_data_flags() -> None:
-  """Defines the flags that say where a run's data is now; see `moved_data`."""
+  """Define the flags that say where a run's data is now; see `moved_data`."""
   flags.DEFINE_string(
       "config.data.source", None,
       "Where the run's images are now, if they have moved: folder:PATH.")
@@ -185,7 +185,7 @@ def define_data_flags() -> None:
 
 
 def moved_data() -> dict[str, str]:
-  """What was given for the fields of a run's data that may move."""
+  """Return what was given for the fields of a run's data that may move."""
   names = {name: f"config.data.{name}" for name in ("source", "data_dir")}
   return {
       field: flags.FLAGS[name].value for field, name in names.items()
@@ -193,14 +193,14 @@ def moved_data() -> dict[str, str]:
 
 
 def required(name: str, value: str | None) -> str:
-  """The value of the flag `--name`; InputError if it was not given."""
+  """Return the value of the flag `--name`; InputError if it was not given."""
   if not value:
     raise InputError(f"--{name} is required.")
   return value
 
 
 def check_overrides(arguments: list[str]) -> None:
-  """Raises InputError for a `--config.part.field` that no configuration has."""
+  """Raise InputError for a `--config.part.field` that no configuration has."""
   for argument in arguments:
     match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
     if match:
@@ -208,7 +208,7 @@ def check_overrides(arguments: list[str]) -> None:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
-  """Parses all flags; a bad one ends the program with one line."""
+  """Parse all flags; a bad one ends the program with one line."""
   if help_text.asked(arguments):
     help_text.show()
     sys.exit(0)
@@ -222,7 +222,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 
 def _checked_config() -> Config:
-  """The configuration of the command line."""
+  """Return the configuration of the command line."""
   config = flags.FLAGS.config
   if not config.name:
     from pixelrnn_jax import configs

@@ -42,7 +42,7 @@ def make() -> str:
 
 
 def _flags() -> str:
-  """The program's own flags, but for those of the configuration."""
+  """Return the program's own flags, but for those of the configuration."""
   by_module = flags.FLAGS.flags_by_module_dict()
   own = [
       flag for module in (sys.argv[0], *_OWN_MODULES)
@@ -59,7 +59,7 @@ def _flags() -> str:
 
 
 def _values_of(flag: flags.Flag) -> str:
-  """What a flag takes, as in "=a|b"."""
+  """Return what a flag takes, as in "=a|b"."""
   if flag.boolean:
     return ""
   values = getattr(flag.parser, "enum_values", None)
@@ -67,7 +67,7 @@ def _values_of(flag: flags.Flag) -> str:
 
 
 def _configurations() -> str:
-  """The names that `--config` takes, with a line on each."""
+  """Return the names that `--config` takes, with a line on each."""
   lines = {name: _first_line(function) for name, function in CONFIGS.items()}
   lines |= {
       f"NAME:{name}": _first_line(function) for name, function in VARIANTS.items()}
@@ -80,13 +80,13 @@ def _configurations() -> str:
 
 
 def _first_line(function) -> str:
-  """The first sentence of a function's docstring, without marks of code."""
+  """Return the first sentence of a function's docstring, without marks of code."""
   text = " ".join(inspect.getdoc(function).split("\n\n")[0].split())
   return text.replace("`", "")
 
 
 def _fields() -> str:
-  """Every field that `--config.part.field=value` may change, from the docstrings."""
+  """Return every field that `--config.part.field=value` may change."""
   groups = ["--config.PART.FIELD=VALUE changes a field of the configuration:"]
   for part, cls in typing.get_type_hints(Config).items():
     if not dataclasses.is_dataclass(cls):
@@ -139,14 +139,14 @@ def configuration_page() -> str:
 
 
 def attributes(cls: type) -> dict[str, str]:
-  """The descriptions below "Attributes:" in a class's docstring, by name."""
+  """Return the descriptions below "Attributes:" in a class's docstring, by name."""
   _, _, section = inspect.getdoc(cls).partition("Attributes:\n")
   entries = re.findall(r"^  (\w+): (.*(?:\n    .*)*)", section, re.MULTILINE)
   return {name: " ".join(text.split()).replace("`", "") for name, text in entries}
 
 
 def _type(field: dataclasses.Field) -> str:
-  """The type of a field, as a value to be filled in."""
+  """Return the type of a field, as a value to be filled in."""
   if typing.get_origin(field.type) is tuple:
     return "'(WHOLE,...)'"
   names = {str: "TEXT", int: "WHOLE", float: "NUMBER", bool: "true|false"}
@@ -154,6 +154,6 @@ def _type(field: dataclasses.Field) -> str:
 
 
 def _entry(name: str, values: str, text: str) -> str:
-  """A flag and, indented below it, what it is."""
+  """Return a flag and, indented below it, what it is."""
   return f"  {name}{values}\n" + textwrap.fill(
       text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)

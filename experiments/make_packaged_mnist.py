@@ -47,7 +47,7 @@ ABOUT = (
 
 
 def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
-  """The checked content of `directory/name.gz`.
+  """Return the checked content of `directory/name.gz`.
 
   Args:
     directory: where the file is.
@@ -86,7 +86,7 @@ def pack(images: np.ndarray) -> np.ndarray:
 
 
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Writes an .npz whose bytes depend on the arrays alone.
+  """Write an .npz whose bytes depend on the arrays alone.
 
   `numpy.savez` stamps the time of day into the archive. bzip2 packs these bits
   a quarter smaller than deflate, and `numpy.load` reads it as well.
@@ -101,7 +101,7 @@ def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def make(source: pathlib.Path, output: pathlib.Path) -> None:
-  """Reads the four files in `source` and writes `output`.
+  """Read the four files in `source` and writes `output`.
 
   Raises:
     InputError: as `read_idx`, or `output` cannot be written.

@@ -1,5 +1,7 @@
 """Pixel Recurrent Neural Networks (van den Oord et al., 2016) in JAX and Flax.
 
+The main functions are here, and are used like this:
+
     import pixelrnn_jax as prnn
 
     config = prnn.load_config("row_lstm_cifar10")

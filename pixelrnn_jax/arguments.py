@@ -1,7 +1,8 @@
 """Checks of what a caller hands to the package's functions, in one place.
 
-Whole and real numbers may be Python's, NumPy's or JAX's. Images are looked at where
-they are known; inside `jax.jit` and the like only their shape and dtype are.
+Whole and real numbers may be Python's, NumPy's or JAX's. The values of images are
+checked where they are known. Inside `jax.jit` and the like only their shape and dtype
+are known.
 """
 
 import contextlib
@@ -13,29 +14,31 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict, unfreeze
+from jax.core import Tracer
 
 from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import InputError
 
 
 def is_traced(*trees) -> bool:
-  """Whether an array in the trees is a tracer, of `jax.jit` or `jax.vmap`, say."""
-  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(trees))
+  """Return whether an array in the trees is a tracer, such as of `jax.jit`."""
+  return any(isinstance(x, Tracer) for x in jax.tree.leaves(trees))
 
 
 def whole(name: str, value, least: int | None = 1) -> int:
-  """A whole number as an int.
+  """Return a whole number as an int.
 
   Args:
     name: of the argument, for the message.
     value: an integer of Python, NumPy or JAX, also an array of shape ().
-    least: the least value that is allowed; None for any.
+    least: the least value that is allowed. None allows any.
 
   Raises:
     InputError: another type, such as a float or a bool, a value below `least`, or a
@@ -57,8 +60,8 @@ def whole(name: str, value, least: int | None = 1) -> int:
   return number
 
 
-def real(name: str, value, least: float, needed: str) -> float:
-  """A finite real number as a float.
+def real(name: str, value: Any, least: float, needed: str) -> float:
+  """Return a finite real number as a float.
 
   Args:
     name: of the argument, for the message.
@@ -83,6 +86,7 @@ def real(name: str, value, least: float, needed: str) -> float:
 
 
 def _check_known(name: str, value) -> None:
+  """Raise InputError for a tracer."""
   if is_traced(value):
     raise InputError(
         f"{name} is traced by jax.jit, jax.vmap or jax.grad, but its value must be"
@@ -92,7 +96,7 @@ def _check_known(name: str, value) -> None:
 
 
 def random_key(key) -> jax.Array:
-  """A key of `jax.random.key`, also from one of the older `PRNGKey`.
+  """Return a key of `jax.random`, typed, also from an older `PRNGKey`.
 
   Raises:
     InputError: it is no single key.
@@ -112,7 +116,15 @@ def random_key(key) -> jax.Array:
 
 
 def path(name: str, value) -> str:
-  """A path as text, also from `pathlib`; raises InputError for other types."""
+  """Return a path as text, also from `pathlib`.
+
+  Args:
+    name: of the argument, for the message.
+    value: the path.
+
+  Raises:
+    InputError: it is of another type.
+  """
   try:
     text = os.fspath(value)
   except TypeError:
@@ -126,14 +138,14 @@ def check_on_host(
     name: str, *trees,
     reason: str = "it runs a program of its own for one batch after another",
 ) -> None:
-  """Raises InputError if the function is called while JAX traces.
+  """Raise InputError if the function is called while JAX traces.
 
   Args:
     name: of the function.
-    trees: its arguments.
+    *trees: its arguments.
     reason: why it cannot be traced.
   """
-  # Inside `jax.jit` a new array is traced, too, where no argument is.
+  # Inside `jax.jit` a new array is traced too, even where no argument is.
   if is_traced(trees, jnp.zeros(())):
     raise InputError(
         f"{name} runs on the host: {reason}, so it cannot be called inside jax.jit,"
@@ -141,8 +153,13 @@ def check_on_host(
     )
 
 
-def unbound(model) -> nn.Module:
-  """The model by itself, also of one that is bound to variables or part of another.
+def unbound(model: Any) -> Any:
+  """Return the model by itself.
+
+  The given one may be bound to variables, or be part of another model.
+
+  Returns:
+    A `models.Model`.
 
   Raises:
     InputError: it is no model.
@@ -162,13 +179,13 @@ def unbound(model) -> nn.Module:
 
 
 def check_variables(model: nn.Module, variables) -> None:
-  """Raises InputError unless the variables are of this model.
+  """Raise InputError unless the variables are of this model.
 
   Args:
     model: from `unbound`.
     variables: {"params": ...}, of arrays, tracers or `jax.ShapeDtypeStruct`.
   """
-  wanted = _parameter_shapes(model)
+  wanted = parameter_shapes(model)
   usage = (
       " Give what model.init or restore returned: the dictionary {'params': ...}.")
   if not isinstance(variables, Mapping):
@@ -182,8 +199,8 @@ def check_variables(model: nn.Module, variables) -> None:
     raise InputError(
         f"variables have no entry 'params' but {_listed(variables)}.{hint}")
   params = variables["params"]
-  if isinstance(params, flax.core.FrozenDict):
-    params = flax.core.unfreeze(params)
+  if isinstance(params, FrozenDict):
+    params = unfreeze(params)
   wanted, found = _flat_shapes(wanted), _flat_shapes(params)
   if wanted == found:
     return
@@ -199,14 +216,14 @@ def check_variables(model: nn.Module, variables) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _parameter_shapes(model: nn.Module) -> dict:
-  """The model's parameters, without values."""
+def parameter_shapes(model: nn.Module) -> dict:
+  """Return the model's parameters, as `jax.ShapeDtypeStruct` without values."""
   init = functools.partial(model.init, method="make_parameters")
   return jax.eval_shape(init, jax.random.key(0))["params"]
 
 
 def _flat_shapes(params) -> dict[str, tuple[int, ...]]:
-  """The shapes of all parameters, by name, as in "layers/up/kernel"."""
+  """Return the shapes of all parameters, by name, as in "layers/up/kernel"."""
   flat, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: x is None)
   return {
       jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(x)
@@ -214,16 +231,23 @@ def _flat_shapes(params) -> dict[str, tuple[int, ...]]:
 
 
 def _listed(names: Mapping) -> str:
+  """Return the names for a message."""
   return ", ".join(map(repr, names)) or "nothing"
 
 
 def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array:
-  """Images as an array; raises InputError unless they are raw values of the model.
+  """Return images as an array, checked to be raw values of the model.
 
   Args:
     config: of the model.
     images: integers [B, H, W, C] from 0 to levels - 1, also traced.
     name: what the message calls them.
+
+  Returns:
+    Integers of the same shape.
+
+  Raises:
+    InputError: they are no integers, or have other values.
   """
   if not isinstance(images, jax.Array):
     images = _array(images, name)
@@ -232,15 +256,23 @@ def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array
         f"{name} of dtype {images.dtype}: raw integer values are needed, 0 to"
         f" {config.levels - 1} (uint8)."
     )
-  # Before JAX takes them: that would cut 64 bits to 32.
+  # The check comes before the conversion, which would cut 64 bits to 32.
   check_range(images, config.levels, name)
   return jnp.asarray(images)
 
 
 def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
-  """What a network takes as images: raw values, integer or real.
+  """Return images as an array, checked to be raw values, integer or real.
 
-  Real ones are for gradients with respect to them; a likelihood needs integers.
+  A likelihood needs integers. Real values are for gradients with respect to images.
+
+  Args:
+    config: of the model.
+    images: [B, H, W, C], also traced.
+    name: what the message calls them.
+
+  Returns:
+    An array of the same shape and kind.
 
   Raises:
     InputError: another shape or dtype, or, where they are known, values that are not
@@ -268,7 +300,7 @@ def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
 
 
 def _array(images, name: str) -> np.ndarray:
-  """Lists and the like as an array of numbers."""
+  """Return a list and the like as an array of numbers."""
   try:
     return np.asarray(images)
   except ValueError as error:  # lists of several lengths
@@ -278,7 +310,7 @@ def _array(images, name: str) -> np.ndarray:
 def check_shape(
     images, image_shape: tuple[int, int, int], name: str = "Images"
 ) -> None:
-  """Raises InputError unless images are [B, H, W, C] of that shape."""
+  """Raise InputError unless images are [B, H, W, C] of that shape."""
   if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or len(images) < 1:
     raise InputError(
         f"{name} of shape {images.shape}: this model takes [B, H, W, C] ="
@@ -287,7 +319,7 @@ def check_shape(
 
 
 def check_range(images, levels: int, name: str = "Images") -> None:
-  """Raises InputError for values outside 0 .. levels - 1; traced ones pass."""
+  """Raise InputError for values outside 0 to levels - 1; traced ones pass."""
   if is_traced(images):
     return
   images = np.asarray(images)
@@ -300,10 +332,11 @@ def check_range(images, levels: int, name: str = "Images") -> None:
 
 @contextlib.contextmanager
 def forward_mode_explained() -> Iterator[None]:
-  """Raises InputError where JAX refuses forward-mode differentiation.
+  """Raise InputError where JAX refuses forward-mode differentiation.
 
-  The fused scan and `total_nats` have gradients of their own, for reverse mode. JAX
-  refuses when it runs the program, so under an outer `jax.jit` this sees nothing of it.
+  The fused scan and `total_nats` have gradients of their own, for reverse mode only.
+  JAX refuses when it runs the program. Under an outer `jax.jit` that is outside of this
+  context, and JAX's own error remains.
   """
   try:
     yield

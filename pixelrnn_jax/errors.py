@@ -9,8 +9,8 @@ import jax
 class InputError(ValueError):
   """Bad input: a config, flag, image, directory, checkpoint or data set.
 
-  The message says what was given, what is allowed and what to do. The
-  programs in `experiments/` print it without a traceback and exit with 1.
+  The message says what was given, what is allowed and what to do. The programs in
+  `experiments/` print it without a traceback and exit with 1.
   """
 
 
@@ -20,12 +20,12 @@ class Diverged(InputError):
 
 @contextlib.contextmanager
 def out_of_memory(advice: str) -> Iterator[None]:
-  """Make an InputError of an error that says that a device or the host has no memory.
+  """Turn an error about memory, of a device or the host, into an InputError.
 
-  A context or a decorator.
+  It is a context, and a decorator of a function.
 
   Args:
-    advice: what takes less.
+    advice: what takes less memory.
   """
   try:
     yield
@@ -45,5 +45,11 @@ class Interrupted(Exception):
   """
 
   def __init__(self, message: str, signal_number: int):
+    """Make the error.
+
+    Args:
+      message: what was stopped, and how it goes on.
+      signal_number: the signal's.
+    """
     super().__init__(message)
     self.exit_code = 128 + signal_number

@@ -1,9 +1,11 @@
-"""Files: paths of users, files that may be anything, files that are whole or as before
-whenever a process dies, and locks between processes.
+"""Reading and writing files safely, faults of a disk, and locks between processes.
 
-Every path of a user goes through `expand`. Every file that may be somebody else's is
-opened with `open_file`: a pipe would wait for a writer, and a device may never end. The
-system opens a lock when its holder dies.
+- Every path of a user goes through `expand`.
+- Every file that may be somebody else's is opened with `open_file`. It refuses a pipe,
+  which would wait for a writer, and a device, which may never end.
+- `write_text` and `write_bytes` replace a file as a whole. If the process dies, the
+  file is as it was before.
+- The system releases a lock of `hold_lock` when its holder dies.
 """
 
 import contextlib
@@ -20,30 +22,30 @@ from typing import BinaryIO
 
 from pixelrnn_jax.errors import InputError
 
-_HOLDER = re.compile(rb"process [0-9]+ on [^\n]*")  # what a lock's file holds
-_MOST_BYTES = 2**28  # of a text
+_HOLDER = re.compile(rb"process [0-9]+ on [^\n]*")  # the content of a lock's file
+_MOST_BYTES = 2**28  # of a text file that is read
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A disk that is read-only, broken or away.
 _BROKEN = _NO_ROOM + (
     errno.EROFS, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN)
-# A file that is not there, not ours or something else; too many open ones.
+# A file that is missing, not ours or of another kind; too many open files.
 _FAULTS = _BROKEN + (
     errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
     errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK,
     errno.EBUSY, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE,
     errno.ENOLCK)
-# As TensorStore words what the system told it.
+# How TensorStore words an error of the system.
 _OS_ERROR = re.compile(r"os_error_code='([0-9]+)'|\[OS error ([0-9]+):")
 
 
 class NotAFile(OSError, InputError):
-  """A pipe, a socket, a device, or more than can be a file of ours."""
+  """A pipe, a socket, a device, or a file that is too large to be one of ours."""
 
 
 def expand(path: str | os.PathLike) -> str:
   """Return the path with `~` or `~user` at its start as that home directory.
 
-  A shell does so at the start of a word only, not in `--workdir=~/runs/x`.
+  A shell expands `~` at the start of a word only, not in `--workdir=~/runs/x`.
 
   Raises:
     InputError: it begins with `~` and there is no such user.
@@ -58,16 +60,17 @@ def expand(path: str | os.PathLike) -> str:
 
 
 def printable(text: str) -> str:
-  """Return a text with what stdout cannot take, such as a path's letters, escaped."""
+  """Return a text in which characters that stdout cannot print are escaped."""
   encoding = getattr(sys.stdout, "encoding", None) or "ascii"
   return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def open_file(path: str) -> BinaryIO:
-  """Open a regular file for reading, by way of links too.
+  """Open a regular file for reading; links are followed.
 
   Raises:
-    OSError: it cannot be opened; NotAFile: it is a pipe, a socket or a device.
+    OSError: it cannot be opened.
+    NotAFile: it is a pipe, a socket or a device.
   """
   _check_regular(os.stat(path), path)  # opening some devices has effects
   file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
@@ -80,9 +83,9 @@ def open_file(path: str) -> BinaryIO:
 
 
 def create_file(path: str) -> BinaryIO:
-  """Open a new file for writing, instead of the one that has this name of ours.
+  """Open a new file for writing, and remove an old one of that name.
 
-  A link of that name is not followed: it could lead to any file of the user's.
+  A link of that name is not followed, because it could lead to any file of the user's.
 
   Raises:
     OSError: it cannot be made.
@@ -102,7 +105,11 @@ def _check_regular(status: os.stat_result, path: str) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes a file that, whenever the process dies, is whole or as before."""
+  """Replace a file of a work directory, as a whole or not at all.
+
+  Raises:
+    OSError: it cannot be written.
+  """
   temporary = f"{path}.tmp"
   with create_file(temporary) as file:
     file.write(text.encode())
@@ -110,10 +117,12 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-  """Write a file that, whenever the process dies, is whole or as before.
+  """Replace a file in a user's folder, as a whole or not at all.
 
-  Unlike those of a work directory it may stand among files of the user's: no other
-  file is touched.
+  The temporary file has a random name, so that no other file is touched.
+
+  Raises:
+    OSError: it cannot be written.
   """
   folder, name = os.path.split(path)
   temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
@@ -128,11 +137,11 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def read_text(path: str) -> str:
-  """The text of a file, whatever is damaged in it; "" if there is none.
+  """Return the text of a file, with damaged letters replaced; "" if there is none.
 
   Raises:
-    OSError: it cannot be read; NotAFile: it is no regular file, or has more than
-      256 MiB.
+    OSError: it cannot be read.
+    NotAFile: it is no regular file, or has more than 256 MiB.
   """
   if not os.path.exists(path):
     return ""
@@ -145,11 +154,16 @@ def read_text(path: str) -> str:
 def disk_fault(
     error: BaseException | None, faults: tuple[int, ...] = _FAULTS
 ) -> str:
-  """What was wrong with a disk, and what to do; "" if the error is another one.
+  """Return what was wrong with a disk, and what to do; "" for another error.
 
-  Of this error or one behind it, by its number or, as TensorStore's errors have
-  none, by its text. Of an error that was being handled when this one came, only a
-  broken disk counts: a missing file may have been expected there.
+  The number of an error tells. TensorStore's errors have none, so their text tells. If
+  the error itself is not of a disk, its cause may be. If there is no cause, the error
+  that was being handled when this one came may be of a broken disk. Other faults do not
+  count there: a missing file may have been expected.
+
+  Args:
+    error: any error.
+    faults: the numbers that count.
   """
   if error is None:
     return ""
@@ -167,18 +181,17 @@ def disk_fault(
 
 
 def describe(error: BaseException) -> str:
-  """The file and what the system says of it, as far as an OSError has them."""
+  """Return an OSError's file and what the system says of it; "" for other errors."""
   if not isinstance(error, OSError) or not error.strerror:
     return ""
   return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def unwritable_part(directory: str) -> str:
-  """What keeps one from writing into a directory, or from making it.
+  """Return the part of a path that prevents writing into it, or making it.
 
   Returns:
-    The part of its path that is there and no directory that can be written to;
-    "" if there is none.
+    The deepest part that exists, if it is no directory that can be written to; else "".
   """
   part = os.path.abspath(directory)
   while not os.path.lexists(part):
@@ -193,25 +206,27 @@ class LockHeld(Exception):
 
 @contextlib.contextmanager
 def hold_lock(path: str, wait: bool) -> Iterator[None]:
-  """A context that only one process of this machine is in at a time.
+  """Hold a lock that only one process of this machine can hold at a time.
 
-  The file stays, empty; it is the system's lock on it that counts. So a process
-  that was killed holds nothing, and what it started does not inherit the lock.
-  Where the file system knows no locks, nothing is held. That the file says who holds
-  it is a service: a disk that does not take it, or has gone since, changes nothing.
-  A file of that name that holds something else is the user's, and stays as it is.
+  The lock is the system's, on an open file. So a process that was killed holds nothing,
+  and the processes that it started do not inherit the lock. Where the file system knows
+  no locks, nothing is held.
+
+  The file itself stays when the lock is released, empty. While the lock is held, the
+  file says by whom. That is a service only: if it cannot be written, the lock is held
+  all the same. A file of that name with other content is the user's. It stays as it is.
 
   Args:
-    path: of the lock's file, in a directory that is there.
-    wait: for the other process to leave; else LockHeld is raised.
+    path: of the lock's file. Its directory must exist.
+    wait: whether to wait for the other process. Otherwise LockHeld is raised.
 
   Raises:
-    LockHeld: see above.
+    LockHeld: another process holds the lock.
     OSError: the file cannot be opened, or is a link or no regular file.
   """
   flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
   descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
-  # Unbuffered: what could not be written is not tried again on closing.
+  # Unbuffered, so that closing does not try a failed write again.
   with open(descriptor, "a+b", buffering=0) as file:
     _check_regular(os.fstat(descriptor), path)
     try:

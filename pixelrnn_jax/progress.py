@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from tqdm import tqdm
 
 from pixelrnn_jax import files
 
-# Seconds between two updates of a bar, and between two lines in a log. What takes
-# less than that has no line.
+# Seconds between two updates of a bar, and between two lines in a log. Work that takes
+# less time has no line.
 BAR_INTERVAL, LINE_INTERVAL = 0.5, 30.0
 _LINE = (
     "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f}%), {elapsed} elapsed,"
@@ -23,24 +24,24 @@ def bar(
 ) -> tqdm:
   """Return a progress bar that suits the place that stderr goes to.
 
-  A terminal gets tqdm's bar, a notebook the same in a place of its own below the cell.
-  A file or pipe gets a line of text every `LINE_INTERVAL` seconds, with no control
-  characters.
+  A terminal gets tqdm's bar. A notebook gets the same bar in a place of its own below
+  the cell. A file or pipe gets a line of text every `LINE_INTERVAL` seconds, with no
+  control characters.
 
   Args:
     label: what is done.
-    total: how many units there are.
-    unit: in the plural.
-    iterable: whose items are counted, one unit each; otherwise call `update`.
-    initial: units that were done before.
-    leave: keep the bar when it is closed.
-    disable: show nothing.
-    unit_scale: write large numbers as 1.2k.
+    total: number of units.
+    unit: name of the units, in the plural.
+    iterable: its items are counted, one unit each. Without it, call `update`.
+    initial: number of units that were done before.
+    leave: whether the bar stays when it is closed.
+    disable: whether to show nothing.
+    unit_scale: whether large numbers are written as 1.2k.
   """
   if sys.stderr is None:  # closed by whoever started the program
     disable = True
   if disable:
-    place = {}
+    place: dict[str, Any] = {}
   elif in_notebook():
     place = dict(file=_Display(), mininterval=BAR_INTERVAL)
   elif on_terminal():
@@ -72,10 +73,10 @@ def in_notebook() -> bool:
 
 
 class _Text:
-  """What tqdm writes a bar to, as a file: its text without control characters."""
+  """A file for tqdm: it shows a bar's text without control characters."""
 
   def write(self, text: str) -> None:
-    # tqdm draws or clears a bar with "\r"; all else moves the cursor.
+    # tqdm draws or clears a bar with "\r". Its other writes move the cursor.
     if "\r" in text:
       self.show(text.replace("\x1b[A", "").strip())
 
@@ -83,7 +84,7 @@ class _Text:
     """Do nothing: every write is shown at once."""
 
   def show(self, text: str) -> None:
-    """Show the whole bar; "" clears it."""
+    """Show the text of the whole bar; "" clears it."""
     raise NotImplementedError
 
 
@@ -103,9 +104,9 @@ class _Lines(_Text):
 class _Display(_Text):
   """Shows the text in one place below the cell of a notebook.
 
-  stdout and stderr are different outputs there, so a bar on stderr leaves pieces
-  between the lines of stdout. A place whose bar was cleared is used again by the
-  cell's next bar, so that no empty ones pile up.
+  stdout and stderr are different outputs there, so a bar on stderr would leave pieces
+  between the lines of stdout. When a bar is cleared, the cell's next bar uses its place
+  again, so that no empty places pile up.
   """
 
   _free: dict[int, list] = {}  # places without a bar, by the number of the cell's run

@@ -1,11 +1,14 @@
 """The named configurations: one function each, its docstring on top.
 
-`mnist.py`, `cifar10.py` and `imagenet.py` hold the paper's experiments and their
-figures, `multi_scale.py` those of several scales, `quickstart.py` the five-minute
-one, `photos.py` those on the photographs in the package. `CONFIGS` maps every name that
-`--config` takes to its function, and `load_config` calls it; `NAME:smoke`
-is the same pipeline shrunk to a minute of work on data in the package. `schema.py`
-has the dataclasses of which a configuration is made.
+- `mnist.py`, `cifar10.py`, `imagenet.py`: the paper's experiments and their figures.
+- `multi_scale.py`: experiments with several scales.
+- `quickstart.py`: the five-minute experiment.
+- `photos.py`: experiments on the photographs in the package.
+- `smoke.py`: `NAME:smoke`, the same pipeline shrunk to a minute of work.
+- `rmsprop.py`: `NAME:rmsprop`, the same experiment with the paper's optimiser.
+- `schema.py`: the dataclasses of which a configuration is made.
+
+`CONFIGS` maps every name that `--config` takes to its function. `load_config` calls it.
 """
 
 import difflib
@@ -38,11 +41,14 @@ __all__ = ["CONFIGS", "VARIANTS", "load_config"]
 
 
 def load_config(name: str) -> Config:
-  """Returns the configuration of that name, checked.
+  """Return the configuration of that name, checked.
 
   Args:
     name: a function's name in `pixelrnn_jax/configs/`, `NAME:smoke` or
       `NAME:rmsprop`.
+
+  Returns:
+    A configuration of its own, which may be changed.
 
   Raises:
     InputError: there is no such name.

@@ -22,10 +22,10 @@ Batch 16, h = 128, output layers of 1024 features, 256-way softmax per channel.
 The last 5,000 training images are the validation split. The first start downloads the
 images (170 MB) and prepares them, without TensorFlow.
 
-Departures: the paper names neither the learning rate, nor RMSProp's constants,
-nor the length of training; ours are not tuned on CIFAR-10. The depth
-table does not say whether it used skip connections: its 12-layer figure is that
-of residual and skip together, so the depth configs use both.
+Departures: the paper names neither the learning rate, nor RMSProp's constants, nor the
+length of training. Ours are not tuned on CIFAR-10. The depth table does not say whether
+it used skip connections. Its 12-layer figure is that of residual and skip connections
+together, so the depth configs use both.
 """
 
 from pixelrnn_jax.configs.schema import (
@@ -40,6 +40,7 @@ from pixelrnn_jax.configs.schema import (
 def _cifar10(
     kind: str, layers: int = 12, residual: bool = True, skip: bool = False
 ) -> Config:
+  """Return a config with CIFAR-10's data and training."""
   return Config(
       name="",
       model=ModelConfig(

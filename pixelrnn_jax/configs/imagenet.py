@@ -7,18 +7,19 @@
 | `row_lstm_imagenet32` | 3.86 (3.83)               |
 | `row_lstm_imagenet64` | 3.63 (3.57)               |
 
-The data is the paper's `downsampled_imagenet`, whose server is gone: its tars are
+The data is the paper's `downsampled_imagenet`. Its server is gone. Its tars are
 prepared from TFDS's directory for files got by hand (see
-`data/downsampled_imagenet.py`), or `--config.data.data_dir` points at what somebody
-has prepared. The newer `imagenet_resized`
-(`--config.data.source=tfds:imagenet_resized/32x32`) is another resize filter and
-easier by about 0.26 bits/dim: the two are not comparable.
-The last 10,000 training images are our validation split; the data set's own
-validation images are the test split, as in the paper.
+`data/downsampled_imagenet.py`), or `--config.data.data_dir` points at data that
+somebody has prepared. The newer `imagenet_resized`
+(`--config.data.source=tfds:imagenet_resized/32x32`) was made with another resize filter
+and is easier by about 0.26 bits/dim. The two are not comparable.
 
-Departures: the paper has no PixelCNN and no Diagonal BiLSTM on ImageNet; those
-configs are its CIFAR-10 models with the ImageNet batch size. The learning rates
-and the lengths of training are ours and not tuned.
+The last 10,000 training images are our validation split. The data set's own validation
+images are the test split, as in the paper.
+
+Departures: the paper has no PixelCNN and no Diagonal BiLSTM on ImageNet. Those configs
+are its CIFAR-10 models with the ImageNet batch size. The learning rates and the lengths
+of training are ours and not tuned.
 """
 
 from pixelrnn_jax.configs.schema import (
@@ -34,6 +35,7 @@ def _imagenet(
     kind: str, size: int, layers: int, hidden: int, residual: bool = True,
     accumulate: int = 1,
 ) -> Config:
+  """Return a config with ImageNet's data and training at a size."""
   return Config(
       name="",
       model=ModelConfig(
@@ -73,8 +75,8 @@ def pixel_cnn_imagenet64() -> Config:
 def row_lstm_imagenet64() -> Config:
   """Row LSTM, 4 layers, h = 512, no residual or skip. Paper: 3.63 bits/dim.
 
-  The batch is taken in two parts, as a whole one takes more than 16 GiB in float32:
-  for 32 devices, which have one image each, set `train.accumulate=1`.
+  The batch is taken in two parts, because a whole one takes more than 16 GiB in
+  float32. With 32 devices, which have one image each, set `train.accumulate=1`.
   """
   return _imagenet(
       "row_lstm", 64, layers=4, hidden=512, residual=False, accumulate=2)

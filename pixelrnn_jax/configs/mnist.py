@@ -12,9 +12,9 @@
 Batch 16, 7 layers with h = 16, two output layers of 32 features, one sigmoid. The
 paper gives these sizes for the Diagonal BiLSTM only.
 
-The data is the packaged MNIST, binarised once from the intensities: the same
-distribution as the paper's static file, not the same draw, so figures can
-differ by sampling noise. The last 2,000 training images are the validation split, and
+The data is the packaged MNIST, binarised once from the intensities. It has the same
+distribution as the paper's static file, but is another draw, so figures can differ by
+sampling noise. The last 2,000 training images are the validation split. The other
 58,000 are trained on.
 
 Departures: the optimiser is Muon, with a learning rate that decays linearly to 0 and
@@ -32,6 +32,7 @@ from pixelrnn_jax.configs.schema import (
 
 
 def _mnist(kind: str, steps: int, layers: int = 7, hidden: int = 16) -> Config:
+  """Return a config with MNIST's data and training."""
   return Config(
       name="",
       model=ModelConfig(

@@ -3,13 +3,16 @@
     python experiments/train.py --config=NAME
     python experiments/train.py --config=NAME --config.train.scale=0 ...  # one scale
 
-The paper shows samples of such a model on 64x64 ImageNet and gives no likelihoods.
-Ours are of all scales together, an upper bound of the large image's nats and
-bits/dim: they are printed as such, and each scale's are beside them.
+The paper shows samples of such a model on 64x64 ImageNet and gives no likelihoods. Ours
+are of all scales together. They are an upper bound of the large image's nats and
+bits/dim, and are printed as such, with the figure of each scale beside them.
 
-The paper leaves open how images are made smaller (ours: every f-th pixel, see
-`ops/upsampling.py`), the layers of the upsampling network (`models/upsampler.py`),
-the sizes of the small network (ours: those of the large one) and all of training.
+The paper leaves open:
+
+- how images are made smaller (ours: every f-th pixel, see `ops/upsampling.py`);
+- the layers of the upsampling network (`models/upsampler.py`);
+- the sizes of the small network (ours: those of the large one);
+- all of training.
 """
 
 import dataclasses
@@ -27,9 +30,9 @@ from pixelrnn_jax.configs.schema import (
 def multi_scale_mnist() -> Config:
   """Row LSTMs, 7x7 to 28x28, on the packaged binarised MNIST. Not in the paper.
 
-  The sizes and data of the paper's MNIST experiments, cut to less than 20 minutes on
-  two CPU cores, as `quickstart` is: a short run whose learning rate decays to 0,
-  RMSProp with momentum, and validation on 1,000 images only.
+  The sizes and data are those of the paper's MNIST experiments. Training is cut to less
+  than 20 minutes on two CPU cores: a short run whose learning rate decays to 0, RMSProp
+  with momentum, and validation on 1,000 images only.
   """
   return Config(
       name="",

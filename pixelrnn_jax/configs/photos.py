@@ -2,11 +2,11 @@
 
     python experiments/train.py --config=NAME
 
-NLL in bits per dimension of the crops of three photographs, by authors of whom nothing
-was trained on; `data/packaged_photos.py` has the splits and what the standard error is
-over. The crops are reduced photographs, as CIFAR-10's images are, and are harder to
-predict than those or easier, photograph by photograph: figures on the two cannot be
-compared.
+The NLL is in bits per dimension of the crops of three photographs. Their authors took
+none of the photographs that are trained on. `data/packaged_photos.py` has the splits
+and the groups of the standard error. The crops are reduced photographs, as CIFAR-10's
+images are. Some photographs are harder to predict than those images, others easier, so
+figures on the two cannot be compared.
 """
 
 from pixelrnn_jax.configs.schema import (
@@ -22,6 +22,7 @@ def _photos(
     kind: str, layers: int, hidden: int, head_features: int, steps: int,
     multi_scale: tuple[int, ...] = (),
 ) -> Config:
+  """Return a config with the photographs' data and training."""
   return Config(
       name="",
       model=ModelConfig(

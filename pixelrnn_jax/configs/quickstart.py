@@ -14,10 +14,11 @@ def quickstart() -> Config:
 
       python experiments/train.py --config=quickstart
 
-  The model of `diagonal_bilstm_mnist_1layer` (80.75 nats in the paper, after training
-  to convergence), cut to a few minutes of CPU. Departures: a short run with Muon, whose
-  learning rate decays to 0, and validation on 1,000 images only, so that 59,000 are
-  trained on. Measured: 83.347 +/- 0.204 nats on the test set (static binarisation).
+  The model is that of `diagonal_bilstm_mnist_1layer` (80.75 nats in the paper, after
+  training to convergence). Training is cut to a few minutes of CPU. Departures: a short
+  run with Muon, whose learning rate decays to 0, and validation on 1,000 images only,
+  so that 59,000 are trained on. Measured: 83.347 +/- 0.204 nats on the test set (static
+  binarisation).
   """
   return Config(
       name="quickstart",

@@ -8,8 +8,8 @@ from pixelrnn_jax.configs.schema import Config, OptimizerConfig
 def rmsprop(config: Config) -> Config:
   """Return `config` with RMSProp, and all its fields set.
 
-  The learning rate, the momentum and the decay are those that our RMSProp figures on
-  MNIST were measured with. A config that has RMSProp already stays as it is.
+  Our RMSProp figures on MNIST were measured with this learning rate, this momentum and
+  this decay. A config that has RMSProp already keeps its optimiser.
   """
   if config.optimizer.name == "rmsprop":
     optimizer = config.optimizer

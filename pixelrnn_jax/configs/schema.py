@@ -1,6 +1,7 @@
 """Configurations: plain dataclasses, checked before anything is built.
 
-`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below.
+`load_config("row_lstm_cifar10")` returns a tree of the dataclasses below. `Config` is
+the whole, and has one part for the model, the data, the optimiser and the training.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from pixelrnn_jax.ops import IMPLEMENTATIONS
 
 KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
+SPLITS = ("train", "validation", "test")
 BINARIZATIONS = ("none", "static", "dynamic", "threshold")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
@@ -28,9 +30,9 @@ TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
 
 def _resumable(default):
-  """A field that may change when a run is resumed: `train` says what it does.
+  """Return a field that may change when a run is resumed; `train` then tells the user.
 
-  But for `train.scale`, it alters no parameter, except by rounding.
+  Such a field alters the parameters by rounding only. The exception is `train.scale`.
   """
   return dataclasses.field(default=default, metadata={"resumable": True})
 
@@ -42,33 +44,34 @@ class ModelConfig:
   Attributes:
     kind: `pixel_cnn`, `row_lstm` or `diagonal_bilstm`.
     image_shape: (H, W, C), height, width and channels (1 or 3).
-    levels: values of a channel are 0 .. levels - 1, from 2 to 256.
-    hidden: the paper's h; the trunk between the layers has 2h features.
-    layers: residual layers after the first convolution.
+    levels: number of values of a channel, 0 to levels - 1, from 2 to 256.
+    hidden: the paper's h. The trunk between the layers has 2h features.
+    layers: number of residual layers after the first convolution.
     head_features: width of the two output layers (1024 for natural images,
       32 for MNIST).
-    kernel_size: odd width of the residual layers' convolutions: K x K in the
-      PixelCNN, K x 1 along the row in the Row LSTM (input-to-state and
+    kernel_size: odd width of the residual layers' convolutions. They are K x K in the
+      PixelCNN, and K x 1 along the row in the Row LSTM (input-to-state and
       state-to-state). The Diagonal BiLSTM's are 1x1 and 2x1 and ignore it.
     first_kernel_size: odd size of the first convolution (mask A).
-    residual: add each layer's input to its output.
-    skip: add a learned 1x1 projection of every layer to the head's input.
-    dtype: of the products: `float32`, `bfloat16` or `float64`. Parameters,
-      cell states, logits and the loss are float32 (float64 for `float64`,
-      which needs `jax_enable_x64`).
-    implementation: of the LSTM scans: `fused`, with a gradient of its own, or
+    residual: whether each layer's input is added to its output.
+    skip: whether a learned 1x1 projection of every layer is added to the head's input.
+    dtype: of the products, `float32`, `bfloat16` or `float64`. Parameters, cell states,
+      logits and the loss are float32 (float64 for `float64`, which needs
+      `jax_enable_x64`).
+    implementation: of the LSTM scans, `fused`, with a gradient of its own, or
       `autodiff`, the reference.
     unroll: steps of a scan in one iteration of the compiled loop.
-    images_per_strip: how many images stand side by side in the Diagonal
-      BiLSTM's skewed map, at most: more waste less of it and take more steps. 0
-      chooses: 8 on a CPU, 1 on an accelerator.
-    rematerialize: compute a layer's inner values again in the backward pass
-      instead of keeping those of all layers: less memory, more arithmetic.
-    multi_scale: whole factors from the coarsest scale up, () for a single scale:
-      (4,) makes a 28 x 28 image from one of 7 x 7, (2, 2) one of 32 x 32 by way
-      of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above; the
-      convolutions of the upsampling take `kernel_size` and `first_kernel_size`,
-      the Diagonal BiLSTM's too. See `models/multi_scale.py`.
+    images_per_strip: the most images that stand side by side in the Diagonal BiLSTM's
+      skewed map. More images waste less of the map and take more steps. 0 chooses 8
+      on a CPU and 1 on an accelerator.
+    rematerialize: whether a layer's inner values are computed again in the backward
+      pass, instead of keeping those of all layers. This takes less memory and more
+      arithmetic.
+    multi_scale: whole factors from the coarsest scale up, () for a single scale.
+      (4,) makes a 28 x 28 image from one of 7 x 7. (2, 2) makes one of 32 x 32 by way
+      of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above. The
+      convolutions of the upsampling take `kernel_size` and `first_kernel_size`, in the
+      Diagonal BiLSTM too. See `models/multi_scale.py`.
   """
 
   kind: str
@@ -93,7 +96,7 @@ class ModelConfig:
     super().__setattr__(name, tuple(value) if isinstance(value, list) else value)
 
   def scale_shapes(self) -> tuple[tuple[int, int, int], ...]:
-    """(H, W, C) of every scale, the coarsest first, the whole image last."""
+    """Return (H, W, C) of every scale, the coarsest first, the whole image last."""
     height, width, channels = self.image_shape
     shapes = [(height, width, channels)]
     for factor in reversed(self.multi_scale):
@@ -102,7 +105,7 @@ class ModelConfig:
     return tuple(reversed(shapes))
 
   def validate(self) -> None:
-    """Raises InputError for sizes that make no model."""
+    """Raise InputError for sizes that make no model."""
     _check_types(self, "model")
     _check_choice("model.kind", self.kind, KINDS)
     _check_choice("model.dtype", self.dtype, DTYPES)
@@ -134,10 +137,8 @@ class ModelConfig:
             f" model.{name} to {channels} or more."
         )
     _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
-    for name, least in (("layers", 1), ("unroll", 1), ("images_per_strip", 0)):
-      if getattr(self, name) < least:
-        raise InputError(
-            f"model.{name}={getattr(self, name)}: must be at least {least}.")
+    _check_least(self, "model", 1, "layers", "unroll")
+    _check_least(self, "model", 0, "images_per_strip")
     for name, most in (
         ("layers", 2**12), ("unroll", 2**12), ("kernel_size", 2**7),
         ("first_kernel_size", 2**7)):
@@ -186,18 +187,18 @@ class DataConfig:
       the user's own images: a folder of PNG and JPEG files, or an `.npz` (see
       `data/own_images.py`). `tfds:cifar10` and `tfds:cifar100` (170 MB) and
       `tfds:imagenet_resized/SIZE` (8x8: 0.25 GB, 16x16: 1 GB, 32x32: 3.7 GB, 64x64:
-      14 GB) are downloaded and prepared at the first start; docs/data.md has how
+      14 GB) are downloaded and prepared at the first start. docs/data.md says how
       large each data set is and how long it takes.
-    binarization: how grey values become bits where model.levels is 2:
-      `static` (drawn once from the intensities with a fixed seed), `dynamic`
-      (drawn anew each time an image is used in training), `threshold` (at
-      half the range), or `none` for images that are used as they are.
-    data_dir: where TFDS keeps its data, and decoded images of a folder are
-      kept; "" is TFDS's default, and `~/.cache/pixelrnn_jax`.
-    validation_images: images cut from the end of the training part for
-      validation; they are not trained on.
-    max_images: use only the first so many images of each part; 0 is all.
-    workers: Grain worker processes; 0 reads in the training process.
+    binarization: how grey values become bits where model.levels is 2.
+      `static` draws them once from the intensities with a fixed seed. `dynamic`
+      draws them anew each time an image is used in training. `threshold` cuts at
+      half the range. `none` is for images that are used as they are.
+    data_dir: the directory of TFDS's data and of a folder's decoded images. "" is
+      TFDS's default and `~/.cache/pixelrnn_jax`.
+    validation_images: number of images cut from the end of the training part for
+      validation. They are not trained on.
+    max_images: number of images of each part that are used, the first ones. 0 is all.
+    workers: number of Grain's worker processes. 0 reads in the training process.
   """
 
   source: str = "packaged_mnist"
@@ -208,7 +209,7 @@ class DataConfig:
   workers: int = 0
 
   def validate(self) -> None:
-    """Raises InputError for settings that name no data."""
+    """Raise InputError for settings that name no data."""
     _check_types(self, "data")
     _check_choice("data.binarization", self.binarization, BINARIZATIONS)
     try:
@@ -226,9 +227,7 @@ class DataConfig:
           f" {', '.join(map(repr, PACKAGED_SOURCES))}, 'tfds:NAME', for example"
           " 'tfds:cifar10', or 'folder:PATH'."
       )
-    for name in ("max_images", "workers"):
-      if getattr(self, name) < 0:
-        raise InputError(f"data.{name}={getattr(self, name)}: must be 0 or more.")
+    _check_least(self, "data", 0, "max_images", "workers")
     if self.validation_images < 1:
       raise InputError(
           f"data.validation_images={self.validation_images}: must be at least"
@@ -252,22 +251,22 @@ class OptimizerConfig:
     name: `rmsprop`, the paper's (section 5.2), or `muon`, which gets further in the
       same number of steps.
     learning_rate: the highest value of the schedule.
-    decay: of `rmsprop`: decay of the mean of squared gradients.
-    epsilon: of `rmsprop`: added to the root of that mean.
-    momentum: of `rmsprop`: 0 is plain RMSProp, as in the paper.
-    beta: of `muon`: decay of the mean of the kernels' gradients.
-    weight_decay: of `muon`: times the learning rate, the share of a kernel that is
-      taken off at each step.
-    adam_learning_rate: of `muon`: the highest rate of Adam, which updates the biases,
-      the initial states and the kernel of the logits; 0 is `learning_rate`.
-    adam_b2: of `muon`: Adam's decay of the mean of squared gradients.
-    warmup_steps: linear rise from 0.
-    decay_steps: decay to 0 that ends at this step, warm-up included; -1 ends it
-      with `train.steps`; 0 keeps the rate constant, as in the paper. It may change
+    decay: of `rmsprop`, the decay of the mean of squared gradients.
+    epsilon: of `rmsprop`, added to the root of that mean.
+    momentum: of `rmsprop`. 0 is plain RMSProp, as in the paper.
+    beta: of `muon`, the decay of the mean of the kernels' gradients.
+    weight_decay: of `muon`. Times the learning rate, it is the share of a kernel that
+      is taken off at each step.
+    adam_learning_rate: of `muon`, the highest rate of Adam, which updates the biases,
+      the initial states and the kernel of the logits. 0 is `learning_rate`.
+    adam_b2: of `muon`, Adam's decay of the mean of squared gradients.
+    warmup_steps: number of steps of a linear rise from 0.
+    decay_steps: the step at which the decay to 0 ends, warm-up included. -1 ends it
+      with `train.steps`. 0 keeps the rate constant, as in the paper. It may change
       when a run is resumed.
     decay_shape: `cosine`, half a period, or `linear`.
-    clip_norm: gradients of a larger global norm are scaled down to it; 0 is
-      no clipping.
+    clip_norm: gradients of a larger global norm are scaled down to it. 0 is no
+      clipping.
   """
 
   name: str = "rmsprop"
@@ -285,7 +284,7 @@ class OptimizerConfig:
   clip_norm: float = 1.0
 
   def validate(self) -> None:
-    """Raises InputError for values outside their range."""
+    """Raise InputError for values outside their range."""
     _check_types(self, "optimizer")
     _check_choice("optimizer.name", self.name, OPTIMIZERS)
     _check_choice("optimizer.decay_shape", self.decay_shape, DECAY_SHAPES)
@@ -331,20 +330,21 @@ class TrainConfig:
   """The run.
 
   Attributes:
-    seed: parameters, order of the data and samples follow from it.
+    seed: determines the parameters, the order of the data and the samples.
     batch_size: images in a step, over all devices and processes.
-    accumulate: parts of a device's share of the batch, whose gradients are added
-      up one after the other: less memory, and the same step up to rounding.
+    accumulate: number of parts of a device's share of the batch. Their gradients are
+      added up one after the other. This takes less memory, and is the same step up to
+      rounding.
     steps: optimiser steps in all.
     log_every: steps between two lines of metrics.
     eval_every: steps between two validations.
     checkpoint_every: steps between two checkpoints.
     eval_batch_size: images in an evaluation batch, over all devices.
-    samples: images drawn for the grid at each validation; 0 draws none.
-    scale: of a multi-scale model, the one scale that is trained, 0 being the
-      coarsest; -1 trains all of them together. The others' parameters stay as
-      they are. It may change when a run is resumed, with more `steps`, so that
-      scales that are trained one after another become one model.
+    samples: images drawn for the grid at each validation. 0 draws none.
+    scale: the one scale of a multi-scale model that is trained, 0 being the coarsest.
+      The others' parameters stay as they are. -1 trains all of them together. It may
+      change when a run is resumed, with more `steps`, so that scales that are trained
+      one after another become one model.
   """
 
   seed: int = 0
@@ -359,15 +359,12 @@ class TrainConfig:
   scale: int = _resumable(-1)
 
   def validate(self) -> None:
-    """Raises InputError for values outside their range."""
+    """Raise InputError for values outside their range."""
     _check_types(self, "train")
-    for name in ("batch_size", "accumulate", "steps", "log_every", "eval_every",
-                 "checkpoint_every", "eval_batch_size"):
-      if getattr(self, name) < 1:
-        raise InputError(f"train.{name}={getattr(self, name)}: must be at least 1.")
-    for name in ("seed", "samples"):
-      if getattr(self, name) < 0:
-        raise InputError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
+    _check_least(
+        self, "train", 1, "batch_size", "accumulate", "steps", "log_every",
+        "eval_every", "checkpoint_every", "eval_batch_size")
+    _check_least(self, "train", 0, "seed", "samples")
 
 
 @dataclasses.dataclass
@@ -389,7 +386,7 @@ class Config:
   train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
   def validate(self) -> None:
-    """Raises InputError for any field, or pair of fields, that cannot work."""
+    """Raise InputError for a field, or a pair of fields, that cannot work."""
     _check_types(self, "config")
     self.model.validate()
     self.data.validate()
@@ -429,7 +426,7 @@ class Config:
 
 
 def check_field(path: str) -> None:
-  """Raises InputError unless `path` is "part.field" of a Config."""
+  """Raise InputError unless `path` is "part.field" of a Config."""
   cls, prefix = Config, "config"
   for name in path.split("."):
     names = list(typing.get_type_hints(cls)) if dataclasses.is_dataclass(cls) else []
@@ -449,7 +446,7 @@ def check_field(path: str) -> None:
 
 
 def set_field(config: Config, path: str, value: Any) -> None:
-  """Sets the field "part.field"; `Config.validate` checks the value.
+  """Set the field "part.field"; `Config.validate` checks the value.
 
   Raises:
     InputError: there is no such field.
@@ -462,12 +459,12 @@ def set_field(config: Config, path: str, value: Any) -> None:
 
 
 def to_json(config: Config) -> str:
-  """The configuration as JSON, for `config.json`."""
+  """Return the configuration as JSON, for `config.json`."""
   return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
 def from_json(text: str) -> Config:
-  """The checked configuration that `to_json` wrote.
+  """Return the checked configuration that `to_json` wrote.
 
   Raises:
     InputError: the text is no JSON, or a field is unknown, missing or wrong.
@@ -484,7 +481,7 @@ def from_json(text: str) -> Config:
 def changed_fields(
     old: Config, new: Config, keep: Callable[[dataclasses.Field], bool]
 ) -> list[str]:
-  """Lines "part.field: OLD became NEW" of the fields that `keep` selects."""
+  """Return lines "part.field: OLD became NEW" of the fields that `keep` selects."""
 
   def changes(old_part, new_part, prefix):
     for field in dataclasses.fields(old_part):
@@ -499,7 +496,7 @@ def changed_fields(
 
 
 def _from_tree(cls: type, tree: Any, path: str) -> Any:
-  """An instance of the dataclass `cls` from nested dictionaries."""
+  """Return an instance of the dataclass `cls` from nested dictionaries."""
   if not isinstance(tree, dict):
     raise InputError(f"{path} must be an object with fields, not {tree!r}.")
   hints = typing.get_type_hints(cls)
@@ -527,7 +524,7 @@ def _from_tree(cls: type, tree: Any, path: str) -> Any:
 
 
 def _check_types(part: Any, path: str) -> None:
-  """Raises InputError where a field's value is not of its annotated type."""
+  """Raise InputError where a field's value is not of its annotated type."""
   for name, hint in typing.get_type_hints(type(part)).items():
     value = getattr(part, name)
     for number in value if isinstance(value, tuple) else (value,):
@@ -536,12 +533,12 @@ def _check_types(part: Any, path: str) -> None:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
       continue  # 1 for 1.0
     if typing.get_origin(hint) is tuple:
-      good = isinstance(value, tuple)
       wanted = typing.get_args(hint)
       described = "(" + ", ".join(getattr(w, "__name__", "...") for w in wanted) + ")"
-      if wanted[-1] is ...:  # of any length
-        wanted = wanted[:1] * (len(value) if good else 0)
-      good = good and [type(v) for v in value] == list(wanted)
+      found = [type(v) for v in value] if isinstance(value, tuple) else None
+      if wanted[-1] is ... and found is not None:  # of any length
+        wanted = wanted[:1] * len(found)
+      good = found == list(wanted)
     else:
       good = type(value) is hint
       described = hint.__name__
@@ -551,7 +548,16 @@ def _check_types(part: Any, path: str) -> None:
       )
 
 
+def _check_least(part: Any, path: str, least: int, *names: str) -> None:
+  """Raise InputError unless the fields of these names are at least `least`."""
+  for name in names:
+    value = getattr(part, name)
+    if value < least:
+      allowed = f"at least {least}" if least else "0 or more"
+      raise InputError(f"{path}.{name}={value}: must be {allowed}.")
+
+
 def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
-  """Raises InputError unless `value` is one of `choices`."""
+  """Raise InputError unless `value` is one of `choices`."""
   if value not in choices:
     raise InputError(f"{path}={value!r}: must be one of {', '.join(choices)}.")

@@ -6,10 +6,10 @@ from pixelrnn_jax.configs.schema import Config, DataConfig
 
 
 def smoke(config: Config) -> Config:
-  """Shrinks `config` and puts it on data that the package has.
+  """Return `config` shrunk, on data that the package has.
 
-  The kind, the connections, scales, levels and channels stay; RGB images become 8x8
-  drawings of coloured digits. The figures it prints mean nothing.
+  The kind, the connections, scales, levels and channels stay. RGB images become 8x8
+  drawings of coloured digits. The figures of such a run mean nothing.
   """
   height, width, channels = config.model.image_shape
   rgb = channels == 3

@@ -37,6 +37,7 @@ import os
 import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def compress(
     variables: PyTree,
     images: ImagesLike,
     batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
     names: Sequence[str] = (),
 ) -> bytes:
   """Code images in about -log2 p(images) bits, without loss.
@@ -119,7 +120,7 @@ def compress(
   streams = []
   for batch in _run(model, variables, layout, devices, images=images):
     for first, values, starts, sizes in batch.streams():
-      crc = zlib.crc32(images[first : first + values.shape[0]])
+      crc = zlib.crc32(images[first : first + values.shape[0]].tobytes())
       if not np.array_equal(values, images[first : first + values.shape[0]]):
         raise RuntimeError("The coder did not look up the images that it was given.")
       streams.append(rans.push(starts.reshape(-1), sizes.reshape(-1), crc))
@@ -127,7 +128,7 @@ def compress(
       progress(batch.number)
   numbers, written_with = _numbers(devices[0], layout.devices(devices))
   return Container(
-      tuple(config.image_shape), config.levels, len(images), layout.at_a_time,
+      config.image_shape, config.levels, len(images), layout.at_a_time,
       _fingerprint(config, variables), numbers, written_with, names, tuple(streams),
   ).to_bytes()
 
@@ -138,7 +139,7 @@ def decompress(
     variables: PyTree,
     data: bytes,
     batch_size: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> UInt8[np.ndarray, "N H W C"]:
   """Return the images that `compress` was given.
 
@@ -199,7 +200,7 @@ def decompress(
   for batch in _run(model, variables, layout, devices, packed=packed):
     found = enumerate(batch.streams(), start=batch.first_stream)
     for index, (_, values, *_) in found:
-      left = (1, zlib.crc32(np.ascontiguousarray(values)), len(packed[index][2]))
+      left = (1, zlib.crc32(values.tobytes()), len(packed[index][2]))
       if batch.left(index) != left:
         raise InputError(_other_numbers(file, devices[0], layout.devices(devices)))
       decoded.append(values)
@@ -308,7 +309,8 @@ class _Batch:
 
   def left(self, stream: int) -> tuple[int, int, int]:
     """Return high and low word of x, and the words read, at a stream's end."""
-    return tuple(int(x[stream - self.first_stream]) for x in self.ends)
+    high, low, read = (int(x[stream - self.first_stream]) for x in self.ends)
+    return high, low, read
 
   @property
   def number(self) -> int:
@@ -337,19 +339,19 @@ def _run(
   config = model.config
   devices = tuple(there[: layout.devices(there)])
   shape = (len(devices), layout.at_a_time)
-  program = _make_program(model, devices, layout.at_a_time, layout.in_stream)
+  program = _make_program(cast(Any, model), devices, layout.at_a_time, layout.in_stream)
   together = shape[0] * shape[1]
   for first in range(0, layout.streams, together):
     indices = np.arange(
         first * layout.in_stream, (first + together) * layout.in_stream)
-    there = indices < layout.images
+    real = indices < layout.images
     batch = np.zeros((len(indices), *config.image_shape), np.uint8)
     if images is not None:
-      batch[there] = images[indices[there]]
+      batch[real] = images[indices[real]]
     scales = ops.pyramid(batch, config.multi_scale)
     scales = tuple(x.reshape(shape[0], layout.batch, *x.shape[1:]) for x in scales)
     # Images that fill up are given in both directions: the network sees the same.
-    given = ~there | (images is not None)
+    given = ~real | (images is not None)
     words = np.zeros((together, layout.capacity(config)), np.uint32)
     x = np.zeros((2, together), np.uint32)
     some = () if packed is None else packed[first : first + together]
@@ -474,10 +476,11 @@ def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
   package = ""  # where it runs without having been installed
   with contextlib.suppress(importlib.metadata.PackageNotFoundError):
     package = importlib.metadata.version("pixelrnn_jax")
+  settings: Any = jax.config
   everything = [
-      words, package, jaxlib.__version__, platform.machine(), _processor(),
-      os.environ.get("XLA_FLAGS", ""), str(jax.config.jax_default_matmul_precision),
-      bool(jax.config.jax_enable_x64)]
+      words, package, jaxlib.version.__version__, platform.machine(), _processor(),
+      os.environ.get("XLA_FLAGS", ""), str(settings.jax_default_matmul_precision),
+      bool(settings.jax_enable_x64)]
   return hashlib.sha256(json.dumps(everything).encode()).digest()[:4], words
 
 

@@ -133,8 +133,9 @@ def parse(data: bytes) -> Container:
     _damaged(
         f"{number} images of shape {tuple(image_shape)} in {count} streams, {at_a_time}"
         " at a time, are no layout of compress")
+  height, width, channels = image_shape
   return Container(
-      tuple(image_shape), levels, number, at_a_time, model, fingerprint,
+      (height, width, channels), levels, number, at_a_time, model, fingerprint,
       _text(text), _names(names, number), tuple(streams))
 
 

@@ -10,7 +10,7 @@ Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 import functools
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,11 @@ def scale_name(config: ModelConfig, scale: int) -> str:
   """Return the size of a scale in words, as in "28x28"."""
   height, width, _ = config.scale_shapes()[scale]
   return f"{height}x{width}"
+
+
+def scale_suffix(config: ModelConfig, scale: int) -> str:
+  """Return the suffix of a scale's metrics, as in "_28x28"; "" for a single scale."""
+  return f"_{scale_name(config, scale)}" if config.multi_scale else ""
 
 
 def log_probs(
@@ -112,7 +117,7 @@ def _checked_log_probs(
 ) -> tuple[Float[Array, "B _ _ C"], ...]:
   """Return `_log_probs_by_scale` of images that have been checked."""
   scales = model.all_scales(images, smaller)
-  logits = model.apply(
+  logits: Any = model.apply(
       variables, scales[-1], scales[:-1] or None, method="logits_by_scale")
   return tuple(
       ops.categorical_log_probs(*pair) for pair in zip(logits, scales, strict=True))
@@ -219,4 +224,5 @@ def total_nats(
   model = arguments.unbound(model)
   arguments.check_variables(model, variables)
   checked = arguments.image_values(model.config, images)
-  return one_or_all(model.apply(variables, checked, method="nats_by_scale"))
+  nats: Any = model.apply(variables, checked, method="nats_by_scale")
+  return one_or_all(nats)

@@ -8,6 +8,7 @@ Shapes: B batch, H height, W width, C channels.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,8 +86,9 @@ def draw_value(
   row, rest = index // (width * channels), index % (width * channels)
   column, channel = rest // channels, rest % channels
   *smaller, largest = scales
-  logits = model.apply(
-      variables, largest, smaller or None, method="logits_by_scale")[scale]
+  by_scale: Any = model.apply(
+      variables, largest, smaller or None, method="logits_by_scale")
+  logits = by_scale[scale]
   images, kept = scales[scale], known[scale]
   number = first_indices(shapes)[scale] + index
   value = draw(logits[:, row, column, channel], keys, number, temperature)

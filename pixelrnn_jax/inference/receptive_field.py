@@ -4,6 +4,7 @@ Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,8 @@ def _mean_gradient(
   dtype = ops.at_least_float32(config.dtype)
 
   def weighted_logits(image, key):
-    logits = model.apply(variables, image[None])[0, row, column]
+    all_logits: Any = model.apply(variables, image[None])
+    logits = all_logits[0, row, column]
     return jnp.sum(logits * jax.random.normal(key, logits.shape, dtype))
 
   def one_image(key):

@@ -16,6 +16,7 @@ Shapes: B batch, H height, W width, C channels.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def sample(
     num: int | None = None,
     temperature: float = 1.0,
     batch_size: int = 256,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
     small: ImagesLike | None = None,
     return_scales: bool = False,
 ) -> UInt8[np.ndarray, "num H W C"] | tuple[UInt8[np.ndarray, "num _ _ C"], ...]:
@@ -76,15 +77,12 @@ def sample(
   arguments.check_on_host(
       "sample", variables, key, num, temperature, small)
   model = arguments.unbound(model)
-  if small is not None:
-    given = _given_scales(model, small)
-    num = len(given[0]) if num is None else num
-  else:
-    given, num = (), 16 if num is None else num
-  num = arguments.whole("num", num)
-  if small is not None and num != len(given[0]):
+  given = () if small is None else _given_scales(model, small)
+  num_small = len(given[0]) if given else 16
+  num = num_small if num is None else arguments.whole("num", num)
+  if given and num != num_small:
     raise InputError(
-        f"num={num} with {len(given[0])} small images: each gives one large image."
+        f"num={num} with {num_small} small images: each gives one large image."
         " Leave num out, and repeat the small ones for several of each."
     )
   images = np.zeros((num, *model.config.image_shape), np.uint8)
@@ -103,7 +101,7 @@ def complete(
     known: ImagesLike,
     temperature: float = 1.0,
     batch_size: int = 256,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> UInt8[np.ndarray, "B H W C"]:
   """Draw the unknown pixels, each value given all values before it.
 
@@ -135,7 +133,7 @@ def complete(
   arguments.check_on_host(
       "complete", variables, key, images, known, temperature)
   model = arguments.unbound(model)
-  shape = tuple(model.config.image_shape)
+  shape = model.config.image_shape
   images = np.asarray(arguments.image_values(model.config, images))
   arguments.check_shape(images, shape)
   known = np.asarray(known)
@@ -159,7 +157,7 @@ def _draw(
     known: Bool[np.ndarray, "B H W"],
     temperature: float,
     batch_size: int,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], object] | None,
     given: tuple[UInt8[np.ndarray, "B _ _ C"], ...] = (),
 ) -> tuple[UInt8[np.ndarray, "B _ _ C"], ...]:
   """Draw the images of all scales, the coarsest first.
@@ -187,7 +185,8 @@ def _draw(
   batches = -(-total // (batch_size * devices))
   size = -(-total // (batches * devices))
   # One process draws by itself, while others of the run may be doing something else.
-  complete_batch = make_completer(model, tuple(jax.local_devices()), len(given))
+  complete_batch = make_completer(
+      cast(Any, model), tuple(jax.local_devices()), len(given))
   drawn = []
   for start in range(0, total, size * devices):
     # The last batch is filled up with images that are drawn and dropped.
@@ -268,7 +267,7 @@ def _value_logits(
   def look_up(scale, state, logits, row, column, channel):
     return state, scales[scale][:, row, column, channel], logits
 
-  results, _ = by_value(model, variables, look_up, len(images))
+  results, _ = by_value(model, variables, look_up, images.shape[0])
   return tuple(
       jnp.moveaxis(jnp.stack(logits), (0, 3), (3, 0)) for _, logits in results)
 
@@ -294,7 +293,9 @@ def by_value(
   Returns:
     (images, collected) of each scale, and the state after the last value.
   """
-  return model.apply(variables, choose, batch, given, state, method="decode_scales")
+  results: Any = model.apply(
+      variables, choose, batch, given, state, method="decode_scales")
+  return results
 
 
 def check_temperature(temperature: float) -> float:

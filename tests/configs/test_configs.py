@@ -86,7 +86,7 @@ def test_unknown_names(name, message):
     ("model.head_features", 0, "fewer features"),
     ("model.layers", 0, "at least 1"),
     ("model.unroll", 0, "at least 1"),
-    ("model.images_per_strip", -1, "at least 0"),
+    ("model.images_per_strip", -1, "0 or more"),
     ("model.implementation", "magic", "fused, autodiff"),
     ("model.kernel_size", 4, "must be odd"),
     ("model.first_kernel_size", -1, "must be odd"),
