@@ -1,9 +1,9 @@
 """The archives that data sets are made of: found or downloaded, and checked.
 
-TFDS records the address, the size and the SHA-256 of each. An archive has one place,
-TFDS's directory for files that users get by hand. A user puts it there, or it is
-downloaded to there. A file under an archive's name is whole: a download has the name
-`NAME.part` until its content is checked, and goes on where it was broken off.
+TFDS records the address, the size and the SHA-256 of each archive. An archive has one
+place, TFDS's directory for files that users get by hand. A user puts it there, or it is
+downloaded to there. A download has the name `NAME.part` until its content is checked,
+so a file under the archive's name is whole. An interrupted download is continued.
 """
 
 import dataclasses
@@ -19,14 +19,16 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from tqdm import tqdm
+
 from pixelrnn_jax import progress
 from pixelrnn_jax.errors import InputError
 
 _PROBE_SECONDS = 5.0
-_READ_SECONDS = 30.0  # without a byte: the connection is given up
-_PAUSE_SECONDS = 1.0  # before it is tried again
-_ATTEMPTS = 5  # in a row that bring nothing new
-_PIECE = 2**20
+_READ_SECONDS = 30.0  # without a byte, until the connection is given up
+_PAUSE_SECONDS = 1.0  # before the next attempt
+_ATTEMPTS = 5  # in a row without a new byte, until the download is given up
+_PIECE = 2**20  # bytes read at a time
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP's codes of 'try again'
 
 
@@ -40,6 +42,7 @@ class Archive:
   sha256: str
 
   def __str__(self) -> str:
+    """Return name, size and SHA-256, for messages."""
     return f"{self.name} ({self.size:,} bytes, SHA-256 {self.sha256})"
 
 
@@ -63,9 +66,9 @@ class Needed:
   Attributes:
     title: of the data set, for messages.
     archives: all of them.
-    folder: where they are or come to be.
-    advice: a sentence for whoever cannot get them.
-    gone: their server is known to be gone, so that only users can bring them.
+    folder: the directory for them.
+    advice: a sentence for a user who cannot get them.
+    gone: whether their server is known to be gone, so that only users can bring them.
   """
 
   title: str
@@ -75,7 +78,7 @@ class Needed:
   gone: bool = False
 
   def check_reachable(self) -> None:
-    """Raise InputError where an archive is missing and no server answers for it."""
+    """Raise InputError if an archive is missing and its server does not answer."""
     missing = self._missing()
     names = " and ".join(archive.name for archive in missing)
     if missing and self.gone:
@@ -92,11 +95,11 @@ class Needed:
       )
 
   def provide(self) -> None:
-    """Have all archives in the folder, checked: those found, and those downloaded.
+    """Check the archives in the folder, and download the others.
 
     Raises:
       InputError: one cannot be downloaded, or is another file. A download that was
-        broken off stays, and the next call goes on with it.
+        broken off stays, and the next call continues it.
     """
     missing = self._missing()
     for archive in self.archives:
@@ -110,12 +113,13 @@ class Needed:
             f"{self.title} is not prepared: {error} Or {self._by_hand()}") from error
 
   def _missing(self) -> list[Archive]:
+    """Return the archives that are not in the folder."""
     return [
         archive for archive in self.archives
         if not os.path.isfile(os.path.join(self.folder, archive.name))]
 
   def _by_hand(self) -> str:
-    """Return what a user has to do to get what is missing, as a sentence."""
+    """Return a sentence on how a user gets the missing archives."""
     missing = self._missing()
     addresses = "" if self.gone else f" from {' and '.join(a.url for a in missing)}"
     return " ".join([
@@ -144,7 +148,7 @@ def any_answers(urls: list[str]) -> bool:
     except OSError:
       pass
 
-  # In threads, as looking a name up has no time limit of its own.
+  # In threads, because looking a name up has no time limit of its own.
   threads = [
       threading.Thread(target=connect, args=(server,), daemon=True)
       for server in servers
@@ -176,6 +180,7 @@ def _check(path: str, archive: Archive) -> None:
 
 
 def _sha256(path: str, archive: Archive) -> str:
+  """Return the SHA-256 of a file, under a progress bar."""
   digest = hashlib.sha256()
   with open(path, "rb") as file, _progress("checking", archive) as bar:
     while piece := file.read(_PIECE):
@@ -184,17 +189,18 @@ def _sha256(path: str, archive: Archive) -> str:
   return digest.hexdigest()
 
 
-def _progress(doing: str, archive: Archive, done: int = 0):
+def _progress(doing: str, archive: Archive, done: int = 0) -> tqdm:
+  """Return a progress bar over an archive's bytes."""
   return progress.bar(
       f"{doing} {archive.name}", archive.size, "B", initial=done, unit_scale=True)
 
 
 def _download(archive: Archive, path: str) -> None:
-  """Download an archive to `path`, or go on with `path.part`.
+  """Download an archive to `path`, or continue with `path.part`.
 
   Raises:
-    InputError: the server has no such file, or another one; it broke off again and
-      again; or the file cannot be written.
+    InputError: the server has no such file, or another one; the download broke off
+      again and again; or the file cannot be written.
   """
   part = f"{path}.part"
   failures, anew = 0, False
@@ -214,7 +220,7 @@ def _download(archive: Archive, path: str) -> None:
           raise InputError(
               f"{archive.url} is not the file of TFDS's record: its SHA-256 is not"
               f" {archive.sha256}.")
-        anew = True  # what an earlier call left may have been of another file
+        anew = True  # an earlier call may have left a part of another file
         continue
       problem = _receive(archive, part, have)
       have_now = os.path.getsize(part) if os.path.exists(part) else 0
@@ -234,10 +240,11 @@ def _download(archive: Archive, path: str) -> None:
 
 
 def _receive(archive: Archive, part: str, have: int) -> str:
-  """Append to `part` what the server sends from byte `have` on, or begin it anew.
+  """Append the server's bytes from `have` on to `part`, or begin it anew.
 
   Returns:
-    What ended it early, in words; the size of the file tells whether something did.
+    The reason of an early end, in words. The size of the file tells whether there was
+    one.
 
   Raises:
     InputError: the server has no such file, or another one.

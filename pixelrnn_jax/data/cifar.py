@@ -1,19 +1,19 @@
 """CIFAR-10 and CIFAR-100, prepared without TensorFlow.
 
-An archive has files of records: the labels, a byte each, then the image as 3 x 32 x 32
-bytes. What is prepared is what TFDS's own builder would have made of it: the same name,
-version, features and keys, and so the same order.
+An archive has files of records. A record has the labels, a byte each, then the image as
+3 x 32 x 32 bytes. The prepared data set equals that of TFDS's own builder: it has the
+same name, version, features and keys, and so the same order.
 """
 
 import itertools
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import registered
 
 from pixelrnn_jax.errors import InputError
 
@@ -24,8 +24,8 @@ _SHAPE = (3, 32, 32)
 # The largest file of the archives has 154 MB.
 _MOST_BYTES = 2**28
 
-# By data set: the archive, the folder in it, the files of the splits, and for each of
-# a record's labels its feature and the file with its names.
+# For each data set: the archive, the folder in it, the files of the splits, and for
+# each of a record's labels its feature and the file with its names.
 _ARCHIVES = {"cifar10": "cifar-10-binary.tar.gz", "cifar100": "cifar-100-binary.tar.gz"}
 _FOLDERS = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
 _SPLITS = {
@@ -42,32 +42,39 @@ _LABELS = {
 }
 
 
-def archive_names(theirs: tfds.core.DatasetBuilder) -> list[str]:
+def archive_names(theirs: Any) -> list[str]:
   """Return the archives of TFDS's builder."""
   return [_ARCHIVES[theirs.name]]
 
 
-def advice(theirs: tfds.core.DatasetBuilder) -> str:
-  """Return a sentence for whoever cannot get the archive: there is none."""
+def advice(theirs: Any) -> str:
+  """Return a sentence for a user who cannot get the archive: there is none."""
   del theirs
   return ""
 
 
-def make_builder(
-    theirs: tfds.core.DatasetBuilder, folder: Any
-) -> tfds.core.GeneratorBasedBuilder:
-  """Return the builder that prepares the archive of `folder` as `theirs` would."""
+def make_builder(theirs: Any, folder: Any) -> Any:
+  """Return the builder that prepares the archive of `folder` as `theirs` would.
+
+  Args:
+    theirs: TFDS's own builder, a `tfds.core.GeneratorBasedBuilder`.
+    folder: the directory of the archive.
+
+  Returns:
+    A `tfds.core.GeneratorBasedBuilder`.
+  """
   path = str(folder / _ARCHIVES[theirs.name])
   splits, labels = _SPLITS[theirs.name], _LABELS[theirs.name]
-  with tfds.core.registered.skip_registration():  # TFDS has one of that name
+  their_class: Any = type(theirs)
+  with registered.skip_registration():  # TFDS has one of that name
 
-    class Builder(type(theirs)):
-      """TFDS's own, which tells name, version and features, but for its reading."""
+    class Builder(their_class):
+      """TFDS's own builder with a reader of ours."""
 
       name = theirs.name
 
       def _split_generators(self, downloads) -> dict[str, Iterator]:
-        del downloads  # the archive is there
+        del downloads  # the archive exists already
         wanted = [*labels.values(), *itertools.chain(*splits.values())]
         contents = _read(path, _FOLDERS[self.name], wanted)
         for label, file in labels.items():
@@ -103,7 +110,7 @@ def _read(path: str, folder: str, wanted: list[str]) -> dict[str, bytes]:
   The archive is read as a stream, and nothing is unpacked.
 
   Raises:
-    InputError: a file is missing, is no plain file or too large, or the archive is
+    InputError: a file is missing, is no plain file or is too large, or the archive is
       damaged.
   """
   contents = {}
@@ -118,7 +125,8 @@ def _read(path: str, folder: str, wanted: list[str]) -> dict[str, bytes]:
               f"{path}: {member.name} has {member.size:,} bytes; no file of it has more"
               f" than {_MOST_BYTES:,}. Get it again."
           )
-        contents[name] = archive.extractfile(member).read()
+        with cast(IO[bytes], archive.extractfile(member)) as content:
+          contents[name] = content.read()
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
     raise InputError(f"{path} cannot be read ({error}). Get it again.") from error
   missing = [name for name in wanted if name not in contents]
@@ -150,7 +158,7 @@ def _records(
     path: of the archive, for messages.
     file: the file's name.
     content: of the file.
-    classes: of each label, how many there are.
+    classes: number of classes of each label.
 
   Raises:
     InputError: the file ends within a record, or has a label that does not exist.

@@ -1,17 +1,18 @@
 """The paper's ImageNet at 32x32 and 64x64, prepared without TensorFlow.
 
-The server of `downsampled_imagenet`, http://image-net.org/small, is gone. Whoever
-has its tars puts them into TFDS's directory for what is got by hand. They are read
-as a stream, nothing is unpacked, and what is prepared is what TFDS's own builder
-would have made of them: the same name, version, keys and so the same order.
+The server of `downsampled_imagenet`, http://image-net.org/small, is gone. A user who
+has its tars puts them into TFDS's directory for files that users get by hand. They are
+read as a stream, and nothing is unpacked. The prepared data set equals that of TFDS's
+own builder: it has the same name, version and keys, and so the same order.
 """
 
 import io
 import tarfile
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import registered
 
 from pixelrnn_jax.errors import InputError
 
@@ -19,17 +20,17 @@ NAMES = ("downsampled_imagenet",)
 GONE = True  # the server of the archives
 SIZES = ("32x32", "64x64")
 VERSION = "2.0.0"
-# An image of the tars takes some 10 kB at most.
+# An image of the tars has about 10 kB at most.
 _MOST_BYTES = 2**20
 
 
-def archive_names(theirs: tfds.core.DatasetBuilder) -> list[str]:
+def archive_names(theirs: Any) -> list[str]:
   """Return the tars of TFDS's builder and its size."""
   return list(tar_names(theirs.builder_config.name).values())
 
 
-def advice(theirs: tfds.core.DatasetBuilder) -> str:
-  """Return a sentence for whoever cannot get the tars."""
+def advice(theirs: Any) -> str:
+  """Return a sentence for a user who cannot get the tars."""
   return (
       "Or use imagenet_resized, another resize of the same images that is easier by"
       " about 0.26 bits/dim and so not comparable with the paper:"
@@ -37,15 +38,21 @@ def advice(theirs: tfds.core.DatasetBuilder) -> str:
 
 
 def tar_names(size: str) -> dict[str, str]:
-  """The tars of the splits at a size, `32x32` or `64x64`."""
+  """Return the tars of the splits at a size, `32x32` or `64x64`."""
   return {"train": f"train_{size}.tar", "validation": f"valid_{size}.tar"}
 
 
-def make_builder(
-    theirs: tfds.core.DatasetBuilder, folder: Any
-) -> tfds.core.GeneratorBasedBuilder:
-  """Return the builder that prepares the tars of `folder` as `theirs` would."""
-  with tfds.core.registered.skip_registration():  # TFDS has one of that name
+def make_builder(theirs: Any, folder: Any) -> Any:
+  """Return the builder that prepares the tars of `folder` as `theirs` would.
+
+  Args:
+    theirs: TFDS's own builder, a `tfds.core.GeneratorBasedBuilder`.
+    folder: the directory of the tars.
+
+  Returns:
+    A `tfds.core.GeneratorBasedBuilder`.
+  """
+  with registered.skip_registration():  # TFDS has one of that name
 
     class Builder(tfds.core.GeneratorBasedBuilder):
       """The paper's ImageNet, from its tars."""
@@ -59,7 +66,7 @@ def make_builder(
       ]
 
       def _info(self) -> tfds.core.DatasetInfo:
-        side = int(self.builder_config.name.split("x")[0])
+        side = int(theirs.builder_config.name.split("x")[0])
         image = tfds.features.Image(shape=(side, side, 3), encoding_format="png")
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict({"image": image}),
@@ -69,7 +76,7 @@ def make_builder(
         del downloads  # nothing can be downloaded
         return {
             split: self._generate_examples(str(folder / name))
-            for split, name in tar_names(self.builder_config.name).items()
+            for split, name in tar_names(theirs.builder_config.name).items()
         }
 
       def _generate_examples(self, path: str) -> Iterator[tuple[str, dict]]:
@@ -82,7 +89,7 @@ def make_builder(
 
 
 def _images(path: str) -> Iterator[tuple[str, bytes]]:
-  """(name, PNG file) of each image of a tar."""
+  """Yield (name, PNG file) of each image of a tar."""
   with tarfile.open(path, "r|") as archive:
     for member in archive:
       if not member.isfile():
@@ -92,4 +99,5 @@ def _images(path: str) -> Iterator[tuple[str, bytes]]:
             f"{path}: {member.name} has {member.size:,} bytes; no image of it has more"
             f" than {_MOST_BYTES:,}. Get it again."
         )
-      yield member.name, archive.extractfile(member).read()
+      with cast(IO[bytes], archive.extractfile(member)) as content:
+        yield member.name, content.read()

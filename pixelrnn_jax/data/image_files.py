@@ -1,6 +1,6 @@
 """Image files: PNG and JPEG files from anywhere to pixels, pixels to PNG files.
 
-The decoder sees what makes the pixels and nothing else. Metadata (text, profiles,
+The decoder sees only the bytes that make the pixels. Metadata (text, profiles,
 previews, places, other views) is cut out before, so that no damage in it can end the
 program or condemn a good image. Of the metadata only the Exif orientation is used.
 """
@@ -9,19 +9,21 @@ import dataclasses
 import io
 import os
 import struct
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 
-# A file of a few bytes can ask for any number of pixels: these take up to 1.2 GB.
+SUFFIXES = (".png", ".jpg", ".jpeg")
+# A file of a few bytes can ask for any number of pixels. So many take up to 1.2 GB.
 MOST_PIXELS = 2**26
 _MOST_BYTES = 2**29  # of a file; uncompressed RGBA of so many pixels takes half of it
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
-# What makes an image upright, by its Exif orientation.
+# The turn that makes an image upright, by its Exif orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,8 +34,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TIFF_INTEGERS = {3: "H", 4: "I"}
-# An image is in colour if more than a hundredth of its pixels have channels that lie
-# further apart. JPEG and paper colour grey images by less.
+# An image is in colour if more than a hundredth of its pixels have channels that are
+# further apart than this. JPEG and paper colour grey images by less.
 _COLOURED = 24
 
 
@@ -42,8 +44,8 @@ class Decoded:
   """An image.
 
   Attributes:
-    pixels: uint8 [h, w, C], 0 .. 255.
-    in_colour: whether the file is, whatever C is.
+    pixels: uint8 [h, w, C], 0 to 255.
+    in_colour: whether the file is in colour, whatever C is.
   """
 
   pixels: np.ndarray
@@ -53,9 +55,9 @@ class Decoded:
 def decode(path: str, channels: int) -> Decoded:
   """Return the pixels of a PNG or JPEG file, by its content, whatever its name is.
 
-  A palette becomes its colours; a grey file becomes three equal channels where
-  three are asked for, a colour file its luma 0.299 R + 0.587 G + 0.114 B where
-  one is. The Exif orientation is followed; colour profiles are not.
+  A palette becomes its colours. With C = 3, a grey file becomes three equal channels.
+  With C = 1, a colour file becomes its luma 0.299 R + 0.587 G + 0.114 B. The Exif
+  orientation is followed. Colour profiles are not.
 
   Args:
     path: of the file.
@@ -64,8 +66,8 @@ def decode(path: str, channels: int) -> Decoded:
   Raises:
     InputError: the file is missing, no regular file, empty, damaged, of another
       format, of 16 bits a channel, CMYK, animated, transparent in places, of more
-      than 2^29 bytes, or of more than 2^26 pixels, which its header tells before
-      anything is decoded. Nothing else is raised.
+      than 2^29 bytes, or of more than 2^26 pixels. The header tells the number of
+      pixels before anything is decoded. Nothing else is raised.
   """
   content = _read(path)
   if content.startswith(_PNG_SIGNATURE):
@@ -89,7 +91,7 @@ def decode(path: str, channels: int) -> Decoded:
       opacity = 255
       if image.has_transparency_data:
         image = image.convert("RGBA")
-        opacity = image.getchannel("A").getextrema()[0]
+        opacity = np.asarray(image.getchannel("A")).min()
       turn = _TURNS.get(_orientation(exif))
       if turn is not None:
         image = image.transpose(turn)
@@ -118,8 +120,8 @@ def decode(path: str, channels: int) -> Decoded:
 def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
   """Return the largest centred part of the shape H : W, resized by Pillow's box filter.
 
-  Each value is the mean of the pixels whose centres its area covers, rounded to
-  integers along the rows and again down the columns.
+  Each value is the mean of the pixels whose centres lie in its area. It is rounded to
+  integers along the rows, and again down the columns.
 
   Args:
     pixels: uint8 [h, w, C] of any size.
@@ -127,7 +129,7 @@ def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     width: W.
 
   Returns:
-    uint8 [H, W, C]; the pixels themselves if they are of that size.
+    uint8 [H, W, C]. Pixels of that size are returned as they are.
   """
   h, w, channels = pixels.shape
   if (h, w) == (height, width):
@@ -141,16 +143,26 @@ def crop_and_resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
   return np.asarray(resized).reshape(height, width, channels)
 
 
-def write_png(pixels: np.ndarray, path: str) -> None:
-  """Writes uint8 [h, w, 1 or 3] as PNG; the file is complete or not there."""
-  content = io.BytesIO()
+def write_png(
+    pixels: np.ndarray, path: str, metadata: Mapping[str, str] | None = None
+) -> None:
+  """Write a PNG file, as a whole or not at all.
+
+  Args:
+    pixels: uint8 [h, w, 1 or 3].
+    path: of the file.
+    metadata: texts by keyword.
+  """
+  content, info = io.BytesIO(), PngImagePlugin.PngInfo()
+  for key, text in (metadata or {}).items():
+    info.add_text(key, text)
   Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
-      content, "PNG")
+      content, "PNG", pnginfo=info)
   files.write_bytes(path, content.getvalue())
 
 
 def _read(path: str) -> bytes:
-  """Return the content of a file that has any, and not too much."""
+  """Return the content of a file; raise InputError if it has none, or too much."""
   try:
     with files.open_file(path) as file:
       size = os.fstat(file.fileno()).st_size
@@ -172,7 +184,7 @@ def _read(path: str) -> bytes:
 def _check_png_header(path: str, content: bytes) -> None:
   """Raise InputError for a PNG file that is cut short or of 16 bits a channel.
 
-  Pillow would give 16-bit RGB as 8 bits in silence.
+  Pillow would read 16-bit RGB as 8 bits in silence.
   """
   if len(content) < 26 or content[12:16] != b"IHDR":
     raise InputError(
@@ -187,9 +199,9 @@ def _check_png_header(path: str, content: bytes) -> None:
 
 
 def _without_png_metadata(path: str, content: bytes) -> tuple[bytes, bytes]:
-  """Return a PNG file of its critical chunks and tRNS, and its Exif data.
+  """Return a PNG file cut to its critical chunks and tRNS, and its Exif data.
 
-  What is cut short is left for the decoder to find.
+  A file that is cut short is left for the decoder to find.
 
   Raises:
     InputError: it is animated.
@@ -215,8 +227,8 @@ def _without_png_metadata(path: str, content: bytes) -> tuple[bytes, bytes]:
 def _without_jpeg_metadata(content: bytes) -> tuple[bytes, bytes]:
   """Return a JPEG file without comments and applications' segments, and its Exif data.
 
-  Whole JFIF and Adobe segments stay, as they say how colours are stored. What is
-  damaged is left for the decoder to find.
+  Whole JFIF and Adobe segments stay, because they say how colours are stored. Damage is
+  left for the decoder to find.
   """
   kept, exif, at = [content[:2]], b"", 2
   while at + 4 <= len(content) and content[at] == 0xFF:
@@ -243,10 +255,10 @@ def _without_jpeg_metadata(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _orientation(exif: bytes) -> int:
-  """Return the orientation that Exif data name; 0 if none, or they make no sense.
+  """Return the orientation that Exif data name, or 0.
 
-  They are a TIFF file: the byte order, where the first directory is, the number of its
-  entries, and of each the tag, the type, a count and the value.
+  The data are a TIFF file: the byte order, the place of the first directory, the number
+  of its entries, and for each entry the tag, the type, a count and the value.
   """
   tiff = exif.removeprefix(b"Exif\0\0")
   order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
@@ -265,7 +277,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def _in_colour(image: Image.Image) -> bool:
-  """Return whether an image has colours, from at most some million pixels of it."""
+  """Return whether an image has colours, judged by at most about 2^20 pixels."""
   step = 1 + max(image.size) // 1024
   pixels = np.asarray(image.convert("RGB"))[::step, ::step]
   spread = pixels.max(axis=-1) - pixels.min(axis=-1)

@@ -2,8 +2,8 @@
 
 These are the images of Chrabaszcz et al. (2017), another resize of ImageNet than the
 paper's `downsampled_imagenet`. An archive is a zip of `.npz` files with arrays `data`,
-uint8 [N, 3 S S], and `labels`, 1 to 1000, [N]. They are read image by image. What is
-prepared is what TFDS's own builder would have made of them: the same name, version,
+uint8 [N, 3 S S], and `labels`, 1 to 1000, [N]. They are read image by image. The
+prepared data set equals that of TFDS's own builder: it has the same name, version,
 features and keys, and so the same order.
 """
 
@@ -14,11 +14,11 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import registered
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
@@ -26,15 +26,16 @@ from pixelrnn_jax.errors import InputError
 NAMES = ("imagenet_resized",)
 GONE = False  # the server of the archives
 
-# The largest .npz has some 1.6 GB, and all images are in ten of them.
+# The largest .npz has about 1.6 GB, and all images are in ten files.
 _MOST_BYTES = 2**31
 _MOST_IMAGES = 2**18
-# What zipfile and NumPy raise for files that are damaged, encrypted or of another kind.
+# Exceptions of zipfile and NumPy for files that are damaged, encrypted or of another
+# kind.
 _DAMAGE = (
     zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
 
-def _archives(theirs: tfds.core.DatasetBuilder) -> dict[str, list[str]]:
+def _archives(theirs: Any) -> dict[str, list[str]]:
   """Return the archives of each split."""
   size = _side(theirs)
   train = [f"Imagenet{size}_train_npz.zip"]
@@ -43,37 +44,44 @@ def _archives(theirs: tfds.core.DatasetBuilder) -> dict[str, list[str]]:
   return {"train": train, "validation": [f"Imagenet{size}_val_npz.zip"]}
 
 
-def _side(theirs: tfds.core.DatasetBuilder) -> int:
+def _side(theirs: Any) -> int:
   """Return S of images of S x S pixels."""
   return int(theirs.builder_config.name.split("x")[0])
 
 
-def archive_names(theirs: tfds.core.DatasetBuilder) -> list[str]:
+def archive_names(theirs: Any) -> list[str]:
   """Return the archives of TFDS's builder and its size."""
   return [name for names in _archives(theirs).values() for name in names]
 
 
-def advice(theirs: tfds.core.DatasetBuilder) -> str:
-  """Return a sentence for whoever cannot get the archives: there is none."""
+def advice(theirs: Any) -> str:
+  """Return a sentence for a user who cannot get the archives: there is none."""
   del theirs
   return ""
 
 
-def make_builder(
-    theirs: tfds.core.DatasetBuilder, folder: Any
-) -> tfds.core.GeneratorBasedBuilder:
-  """Return the builder that prepares the archives of `folder` as `theirs` would."""
-  side = _side(theirs)
-  with tfds.core.registered.skip_registration():  # TFDS has one of that name
+def make_builder(theirs: Any, folder: Any) -> Any:
+  """Return the builder that prepares the archives of `folder` as `theirs` would.
 
-    class Builder(type(theirs)):
-      """TFDS's own, which tells name, version and features, but for its reading."""
+  Args:
+    theirs: TFDS's own builder, a `tfds.core.GeneratorBasedBuilder`.
+    folder: the directory of the archives.
+
+  Returns:
+    A `tfds.core.GeneratorBasedBuilder`.
+  """
+  side = _side(theirs)
+  their_class: Any = type(theirs)
+  with registered.skip_registration():  # TFDS has one of that name
+
+    class Builder(their_class):
+      """TFDS's own builder with a reader of ours."""
 
       name = theirs.name
       pkg_dir_path = type(theirs).pkg_dir_path  # has the description
 
       def _split_generators(self, downloads) -> dict[str, Iterator]:
-        del downloads  # the archives are there
+        del downloads  # the archives exist already
         return {
             split: self._generate_examples([str(folder / name) for name in names])
             for split, names in _archives(theirs).items()}
@@ -109,8 +117,8 @@ def _images(path: str, side: int) -> Iterator[tuple[str, np.ndarray, int]]:
             f" {_MOST_BYTES:,}. Get it again."
         )
       try:
-        # Reading it at random places asks for a file: beside the archive, as /tmp may
-        # be small, and without a name, so that it goes when the process does.
+        # Random access needs a file. It is beside the archive, because /tmp may be
+        # small. It has no name, so that it goes when the process does.
         with tempfile.TemporaryFile(dir=os.path.dirname(path)) as file:
           with archive.open(member) as packed:
             shutil.copyfileobj(packed, file)
@@ -130,7 +138,7 @@ def _images(path: str, side: int) -> Iterator[tuple[str, np.ndarray, int]]:
 def _records(
     where: str, arrays: zipfile.ZipFile, side: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-  """Yield (image, label) of an .npz, uint8 [S, S, 3] and 0 to 999."""
+  """Yield (image, label) of an `.npz`, uint8 [S, S, 3] and 0 to 999."""
   with _array(where, arrays, "labels") as (file, shape, dtype):
     good = len(shape) == 1 and dtype.kind in "iu" and 0 <= shape[0] <= _MOST_IMAGES
     if not good:
@@ -159,11 +167,11 @@ def _records(
 @contextlib.contextmanager
 def _array(
     where: str, arrays: zipfile.ZipFile, name: str
-) -> Iterator[tuple[BinaryIO, tuple[int, ...], np.dtype]]:
-  """Open an array of an .npz: its values, its shape and its type.
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+  """Open an array of an `.npz`, and yield the file at its values, shape and dtype.
 
-  Nothing of it is run, as an array of objects has no values here, and nothing is taken
-  on trust: a header alone takes no memory.
+  An array of objects is refused, so nothing of the file is run. A header alone takes no
+  memory.
   """
   formats = {
       (1, 0): np.lib.format.read_array_header_1_0,
@@ -182,7 +190,7 @@ def _array(
     yield file, shape, dtype
 
 
-def _exactly(file: BinaryIO, size: int) -> bytes:
+def _exactly(file: IO[bytes], size: int) -> bytes:
   """Return the next `size` bytes.
 
   Raises:

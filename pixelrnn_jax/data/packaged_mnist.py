@@ -1,8 +1,8 @@
 """The images that come with the package: binarised MNIST and a coloured version.
 
-`packaged_mnist.npz` is described in `README.md` beside it. Both classes have the
-interface that `sources.load_source` expects of a data set: `title`, `split_names`
-and `sizes` of the parts 'train' and 'test', and `open(part, start, stop)`.
+`README.md` in this folder describes `packaged_mnist.npz`. Both classes have the
+interface that `sources.load_source` expects of a data set: `title`, `split_names` and
+`sizes` of the parts 'train' and 'test', and `open(part, start, stop)`.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _FILE = importlib.resources.files("pixelrnn_jax.data") / "packaged_mnist.npz"
 
 
 def _read(name: str) -> np.ndarray:
-  """An array of the packaged file."""
+  """Return an array of the packaged file."""
   with _FILE.open("rb") as file, np.load(file, allow_pickle=False) as archive:
     return archive[name]
 
@@ -28,7 +28,7 @@ class PackagedMnist:
   sizes = {"train": 60_000, "test": 10_000}
 
   def open(self, part: str, start: int, stop: int) -> np.ndarray:
-    """Images `start` to `stop` of `part`, uint8 [N, 28, 28, 1]."""
+    """Return images `start` to `stop` of `part`, uint8 [N, 28, 28, 1]."""
     packed = _read(f"{part}_images")[start:stop]
     bits = np.unpackbits(packed, axis=1, count=28 * 28)
     return bits.reshape(-1, *self.image_shape)
@@ -37,16 +37,16 @@ class PackagedMnist:
 class ColouredMnist:
   """RGB images drawn from the packaged digits, for smoke runs and tests.
 
-  The digit is resized to H x W by area. With its coverage a in [0, 1] of a pixel,
-  a foreground colour f and a background colour b in 16 .. 239 (drawn once an
-  image), and noise e in -8 .. 7 (drawn once a value),
+  The digit is resized to H x W by area. With its coverage a in [0, 1] of a pixel, a
+  foreground colour f and a background colour b in 16 to 239 (drawn once an image), and
+  noise e in -8 to 7 (drawn once a value),
 
       x = floor(a f + (1 - a) b) + e.
 
-  Everything random is SHAKE-256 of the part's name and the image's index, and
-  all arithmetic is in integers: the images are the same everywhere. A perfect
-  model needs about the noise's 4 bits/dim. Figures on this set mean nothing
-  beyond that.
+  Random numbers are SHAKE-256 of the part's name and the image's index, and all
+  arithmetic is in integers, so the images are the same everywhere. A perfect model
+  needs about 4 bits/dim, those of the noise. Figures on this set mean nothing beyond
+  that.
   """
 
   title = "coloured MNIST (synthetic)"
@@ -54,10 +54,15 @@ class ColouredMnist:
   sizes = PackagedMnist.sizes
 
   def __init__(self, image_shape: tuple[int, int, int]):
+    """Describe the data set.
+
+    Args:
+      image_shape: (H, W, 3).
+    """
     self.image_shape = tuple(image_shape)
 
   def open(self, part: str, start: int, stop: int) -> "_ColouredDigits":
-    """Images `start` to `stop` of `part`, each uint8 [H, W, 3] when it is read."""
+    """Return images `start` to `stop` of `part`, each uint8 [H, W, 3] when read."""
     digits = PackagedMnist().open(part, start, stop)[..., 0]
     return _ColouredDigits(digits, part, start, self.image_shape)
 
@@ -68,7 +73,15 @@ class _ColouredDigits:
   def __init__(
       self, digits: np.ndarray, part: str, start: int, image_shape: tuple[int, ...]
   ):
-    self._digits = digits  # uint8 [N, 28, 28], 0 or 1
+    """Make the sequence.
+
+    Args:
+      digits: uint8 [N, 28, 28], 0 or 1.
+      part: the part's name.
+      start: the index of the first digit in the part.
+      image_shape: (H, W, 3).
+    """
+    self._digits = digits
     self._part = part
     self._start = start
     self._shape = image_shape
@@ -76,11 +89,13 @@ class _ColouredDigits:
     self._columns = _area_weights(image_shape[1])
 
   def __len__(self) -> int:
+    """Return the number of images."""
     return len(self._digits)
 
   def __getitem__(self, index: int) -> np.ndarray:
+    """Return image `index`, uint8 [H, W, 3]."""
     digit = self._digits[index].astype(np.int64)
-    cover = (self._rows @ digit @ self._columns.T)[..., None]  # 0 .. 28 * 28
+    cover = (self._rows @ digit @ self._columns.T)[..., None]  # 0 to 28 * 28
     key = f"pixelrnn_jax coloured MNIST 1 {self._part} {self._start + index}"
     size = int(np.prod(self._shape))
     random = np.frombuffer(
@@ -93,9 +108,9 @@ class _ColouredDigits:
 
 
 def _area_weights(size: int) -> np.ndarray:
-  """Overlaps of `size` equal cells with 28 pixels, int64 [size, 28].
+  """Return overlaps of `size` equal cells with 28 pixels, int64 [size, 28].
 
-  In units of 1 / (28 size) of the whole, so that each row sums to 28.
+  The unit is 1 / (28 size) of the whole, so that each row sums to 28.
   """
   cell = np.arange(size)[:, None] * 28
   pixel = np.arange(28)[None, :] * size

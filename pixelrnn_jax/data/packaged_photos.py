@@ -1,13 +1,13 @@
 """The photographs in the package, cut into crops: `data.source=packaged_photos`.
 
 The files are in `photos/`, whose `README.md` has authors and licences. Photographs are
-held out whole, and all of an author's are in one part. So no crop of validation or test
-comes from a photograph, a scene or a camera that was trained on.
+held out whole, and all photographs of an author are in one part. So no crop of
+validation or test comes from a photograph, a scene or a camera that was trained on.
 
 Crops of one photograph are alike, so their likelihoods are not independent. The
 standard error of a mean over them is taken over blocks of `BLOCK` x `BLOCK` pixels, as
-if those were independent. It is about the photographs of the part. How other
-photographs differ from them it cannot say.
+if those were independent. It is about the photographs of the part. It cannot say how
+other photographs differ from them.
 """
 
 import functools
@@ -59,7 +59,7 @@ def read(path) -> np.ndarray:
 
 def digest(pixels: np.ndarray) -> str:
   """Return the SHA-256 of an image's uint8 values, row by row."""
-  return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+  return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 class PackagedPhotos:
@@ -69,11 +69,11 @@ class PackagedPhotos:
 
       (top + i dy, left + j dx),  top = (Y mod H) div 2,  left = (X mod W) div 2,
 
-  for all i, j that leave the crop inside. For validation and test (dy, dx) = (H, W):
-  each pixel is in one crop at most, and what is left over is shared by the borders. For
-  training the steps are half as long, max(1, H div 2) and max(1, W div 2), so that the
-  crops overlap. The crops of all photographs of a part come in one fixed random order:
-  the first so many of them (`data.max_images`) are of all photographs.
+  for all i, j that leave the crop inside. For validation and test (dy, dx) = (H, W).
+  Each pixel is in one crop at most, and the borders share the rest. For training the
+  steps are half as long, max(1, H div 2) and max(1, W div 2), so that the crops
+  overlap. The crops of all photographs of a part come in one fixed random order, so
+  that the first ones (`data.max_images`) are of all photographs.
 
   With one channel the crops are of the photographs in grey, by Pillow's
   L = (19595 R + 38470 G + 7471 B + 32768) div 65536.
@@ -84,8 +84,11 @@ class PackagedPhotos:
   def __init__(self, image_shape: tuple[int, int, int]):
     """Read the photographs.
 
+    Args:
+      image_shape: (H, W, C) of the crops.
+
     Raises:
-      InputError: a crop of `image_shape` does not fit into each of them.
+      InputError: a crop of that shape does not fit into each photograph.
     """
     self.image_shape = tuple(image_shape)
     grey = image_shape[2] == 1
@@ -114,11 +117,17 @@ class PackagedPhotos:
     return crops
 
   def groups(self, part: str, start: int, stop: int) -> tuple[np.ndarray, str]:
-    """Return the blocks that the crops are of.
+    """Return the blocks to which the crops belong.
+
+    A crop belongs to the block of its first pixel.
+
+    Args:
+      part: the part's name.
+      start: the first crop.
+      stop: the last crop + 1.
 
     Returns:
-      An integer for each crop, int [N], the same for crops of one block; and what a
-      group is, in the plural. A crop belongs to the block of its first pixel.
+      The number of each crop's block, int [N], and what a group is, in the plural.
     """
     places = self._places[part][start:stop]
     blocks = places // (1, BLOCK, BLOCK)
@@ -145,7 +154,7 @@ class PackagedPhotos:
       grid = np.stack(np.meshgrid(number, tops, lefts, indexing="ij"), axis=-1)
       places.append(grid.reshape(-1, 3))
     places = np.concatenate(places)
-    # RandomState's stream is frozen by NumPy's policy: the same in all versions.
+    # NumPy's policy freezes RandomState's stream, so the order never changes.
     return places[np.random.RandomState(0).permutation(len(places))]
 
 

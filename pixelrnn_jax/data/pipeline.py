@@ -1,8 +1,8 @@
 """From a source to batches: endless for training, once over for evaluation.
 
 A global batch of B images is split over the processes in contiguous slices of
-B / process_count images. Joined in the order of the processes, they are the batch
-that a single process would read, so the run does not depend on how many there are.
+B / process_count images. Joined in the order of the processes, the slices are the batch
+that a single process would read. So the run does not depend on the number of processes.
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import grain
 import numpy as np
@@ -25,23 +26,24 @@ def train_iterator(
     config: Config, source: ImageSource, process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-  """Shuffled training batches without end, a function of `config.train.seed`.
+  """Return shuffled training batches without end.
 
-  The images come in one endless order: all of them shuffled, all of them shuffled
-  anew, and so on. Step k takes images k B to (k + 1) B of that order, so every
-  image is used once an epoch, and a batch may reach from one epoch into the next.
+  They follow from `config.train.seed`. The images come in one endless order: all of
+  them shuffled, all of them shuffled anew, and so on. Step k takes images k B to
+  (k + 1) B of that order. So every image is used once an epoch, and a batch may reach
+  from one epoch into the next.
 
   The state of the iterator is saved and restored with
-  `grain.checkpoint.CheckpointSave(iterator)` and `CheckpointRestore`. It belongs
-  to one seed, batch size, worker count and process count; Grain does not notice
+  `grain.checkpoint.CheckpointSave(iterator)` and `CheckpointRestore`. It belongs to one
+  seed, batch size, number of workers and number of processes. Grain does not notice
   another seed or batch size.
 
   Args:
-    config: a checked configuration; `train.seed`, `train.batch_size` and
-      `data.workers` are used.
+    config: a checked configuration. `train.seed`, `train.batch_size` and `data.workers`
+      are used.
     source: the training images.
-    process_index: which of the processes this is.
-    process_count: processes that train together.
+    process_index: this process's index.
+    process_count: number of processes that train together.
 
   Returns:
     An iterator over uint8 [B / process_count, H, W, C]. With workers, `close()` it.
@@ -54,12 +56,14 @@ def train_iterator(
       "train.batch_size", config.train.batch_size, process_index, process_count)
   if not len(source):
     raise InputError(f"{source.description}: there are no images to train on.")
-  # Hashed, as Grain seeds epoch e with seed + e: seeds 0 and 1 would share epochs.
+  # The seed is hashed, because Grain seeds epoch e with seed + e. Otherwise seeds 0 and
+  # 1 would share epochs.
   shuffle_seed, draw_seed = (
       int(seed) for seed in np.random.SeedSequence(config.train.seed).generate_state(2)
   )
   images = source if source.intensities is None else source.intensities
-  dataset = grain.MapDataset.source(images).shuffle(seed=shuffle_seed).repeat()
+  indexed = cast(grain.sources.RandomAccessDataSource, images)
+  dataset = grain.MapDataset.source(indexed).shuffle(seed=shuffle_seed).repeat()
   if source.intensities is not None:
     dataset = dataset.random_map(binarize.dynamic, seed=draw_seed)
   # An endless data set has no remainder; Grain fails at batch size 1 without this.
@@ -69,7 +73,7 @@ def train_iterator(
   dataset = dataset.to_iter_dataset(
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
   if config.data.workers:
-    if not flags.FLAGS.is_parsed():  # a notebook: Grain's workers read its flags
+    if not flags.FLAGS.is_parsed():  # in a notebook; Grain's workers read its flags
       flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
         grain.MultiprocessingOptions(
@@ -82,7 +86,7 @@ def train_iterator(
 
 
 def lost_worker(error: RuntimeError) -> bool:
-  """Whether the training iterator failed as one of its processes was killed."""
+  """Return whether the training iterator failed because a worker process was killed."""
   return "Worker process was terminated unexpectedly" in str(error)
 
 
@@ -90,16 +94,17 @@ def eval_batches(
     source: ImageSource, batch_size: int, process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Every image once, in order; all processes take the same number of steps.
+  """Return batches of every image once, in order.
 
-  The last batch is filled up with zeros, which the mask leaves out: sum and count
-  under the mask over batches and processes, divide once.
+  All processes take the same number of steps. The last batch is filled up with zeros,
+  and the mask leaves them out. To evaluate, sum and count under the mask over batches
+  and processes, then divide once.
 
   Args:
     source: the images.
-    batch_size: B, over all processes; less if there are fewer images.
-    process_index: which of the processes this is.
-    process_count: processes that evaluate together.
+    batch_size: B, over all processes. It is smaller if there are fewer images.
+    process_index: this process's index.
+    process_count: number of processes that evaluate together.
 
   Returns:
     An iterator over (images, mask), uint8 [B / process_count, H, W, C] and bool
@@ -108,7 +113,7 @@ def eval_batches(
   Raises:
     InputError: the batch size cannot be split over the processes.
   """
-  # Of few images one batch, whatever its size should be.
+  # Few images are one batch.
   batch_size = min(batch_size, -(-max(1, len(source)) // process_count) * process_count)
   local = _local_batch_size("batch_size", batch_size, process_index, process_count)
 
@@ -126,11 +131,11 @@ def eval_batches(
 
 
 def _start_workers(iterator: grain.DatasetIterator) -> None:
-  """Starts the processes that read, which SIGINT and SIGTERM shall not reach.
+  """Start the worker processes, out of reach of SIGINT and SIGTERM.
 
-  Ctrl-C and batch systems send them to the whole group of processes, and it is the
-  training process that decides what follows. A process starts with the signals
-  blocked that its parent has blocked, so they are while it is still importing, too.
+  Ctrl-C and batch systems send these signals to the whole group of processes, but the
+  training process alone decides what follows. A process inherits its parent's blocked
+  signals, so they are blocked while a worker is still importing.
   """
   iterator.get_state()  # makes the iterators, and multiprocessing's own process
   blocked = signal.pthread_sigmask(
@@ -142,16 +147,17 @@ def _start_workers(iterator: grain.DatasetIterator) -> None:
 
 
 def _end_with_the_parent(index: int, count: int) -> None:
-  """Ends a worker process when the training process was killed."""
+  """End a worker process when the training process was killed."""
   del index, count
   parent = multiprocessing.parent_process()
 
   def watch() -> None:
-    parent.join()
+    if parent is not None:
+      parent.join()
     os._exit(1)
 
   def obey() -> None:
-    """Ends it at the parent's own SIGTERM: multiprocessing's, as the parent exits."""
+    """End it at the parent's own SIGTERM, which multiprocessing sends at its exit."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
       pass
     os._exit(1)
@@ -164,7 +170,7 @@ def _end_with_the_parent(index: int, count: int) -> None:
 def _local_batch_size(
     name: str, batch_size: int, process_index: int, process_count: int
 ) -> int:
-  """A process's share of a batch."""
+  """Return a process's share of a batch."""
   if not 0 <= process_index < process_count:
     raise InputError(
         f"process_index={process_index} with process_count={process_count}: must"

@@ -1,10 +1,10 @@
-"""Where images come from: `load_source` and the values it gives.
+"""Where images come from: `load_source`, and the values that it returns.
 
-Parts. The last `data.validation_images` of the training part are the validation
-split and are never trained on, unless the user's own images have a validation part;
-`data.max_images` then keeps the first so many images of each split.
+Splits. The last `data.validation_images` of the training part are the validation split
+and are never trained on. Only a user's own images may have a validation part of their
+own. Then `data.max_images` keeps the first images of each split.
 
-Values, from grey or colour values x in 0 .. 255:
+Values, from grey or colour values x in 0 to 255:
 
 | model.levels | value                                                         |
 |--------------|---------------------------------------------------------------|
@@ -12,22 +12,22 @@ Values, from grey or colour values x in 0 .. 255:
 | 2            | `data.binarization`, see `binarize.py`                        |
 | other        | floor(x levels / 256)                                         |
 
-The values of an `.npz` are 0 .. levels - 1 already and used as they are. Images of
-values 0 and 1 alone are bits, and refused by a model of more levels.
+The values of an `.npz` are 0 to levels - 1 already and are used as they are. Images of
+values 0 and 1 alone are bits. A model of more levels refuses them.
 
-With `dynamic` binarisation, training draws the bits anew each time an image is
-used; everything else sees the one fixed draw of the static rule, so that two
-evaluations give the same figure. A data set that holds only 0 and 1 is used as
-it is.
+With `dynamic` binarisation, training draws the bits anew each time an image is used.
+Everything else sees the one fixed draw of the static rule, so that two evaluations give
+the same figure. A data set that holds only 0 and 1 is used as it is.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from pixelrnn_jax.configs.schema import Config
+from pixelrnn_jax.configs.schema import SPLITS, Config
 from pixelrnn_jax.data import (
   binarize,
   own_images,
@@ -35,15 +35,45 @@ from pixelrnn_jax.data import (
   packaged_photos,
   tfds_images,
 )
+from pixelrnn_jax.data.levels import quantise, to_levels
 from pixelrnn_jax.errors import InputError
-
-SPLITS = ("train", "validation", "test")
-
-# uint8 [H, W, C] by index; an array [N, H, W, C] where it is in memory.
-Images = Sequence[np.ndarray] | np.ndarray
 
 # Larger parts are read image by image from disk.
 _MEMORY_BYTES = 2**30
+
+
+class Images(Protocol):
+  """Images uint8 [H, W, C] by index. Images in memory are one array [N, H, W, C]."""
+
+  def __len__(self) -> int:
+    """Return the number of images."""
+    ...
+
+  def __getitem__(self, index: int, /) -> np.ndarray:
+    """Return image `index`."""
+    ...
+
+
+class Dataset(Protocol):
+  """What `load_source` needs of a data set.
+
+  Some data sets have more: `notes` (see ImageSource), `largest` and `in_colour` (see
+  `_check_kind`), `as_stored` (see OwnImages). A data set whose images are not
+  independent has `groups` (see PackagedPhotos).
+
+  Attributes:
+    title: the data set's name, for descriptions and messages.
+    split_names: the data set's own name of each part.
+    sizes: number of images of each part.
+  """
+
+  title: str
+  split_names: dict[str, str]
+  sizes: dict[str, int]
+
+  def open(self, part: str, start: int, stop: int) -> Images:
+    """Return images `start` to `stop` of `part`."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,14 +81,14 @@ class ImageSource:
   """Images by index: a Grain `RandomAccessDataSource`.
 
   Attributes:
-    images: sequence of uint8 [H, W, C], values 0 .. levels - 1.
-    description: data set, version, treatment of values and range of images; to
-      be printed beside every figure.
-    intensities: for dynamic binarisation, the grey values 0 .. 255 of the same
-      images, else None.
-    notes: what the user should know of the data set: what of it is not used.
-    groups: for images that are not independent, a number for each, int [N]: those
-      of one group have the same. None if every image stands for itself.
+    images: sequence of uint8 [H, W, C], values 0 to levels - 1.
+    description: data set, version, treatment of values and range of images. It is
+      printed beside every figure.
+    intensities: the grey values 0 to 255 of the same images, for dynamic binarisation;
+      else None.
+    notes: what the user should know, such as a split that is not used.
+    groups: the number of each image's group, int [N], for images that are not
+      independent. None if every image stands for itself.
     group_kind: what a group is, in the plural.
   """
 
@@ -70,39 +100,39 @@ class ImageSource:
   group_kind: str = ""
 
   def __len__(self) -> int:
+    """Return the number of images."""
     return len(self.images)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    """Image `index`, uint8 [H, W, C]."""
-    return self.images[range(len(self))[index]]  # checks the index, too
+    """Return image `index`, uint8 [H, W, C]."""
+    return self.images[range(len(self))[index]]  # the range checks the index
 
   @property
   def in_memory(self) -> bool:
-    """Whether reading an image is only a look into an array."""
+    """Whether the images are one array in memory."""
     return isinstance(self.images, np.ndarray)
 
 
 def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
-  """The images of one split of `config.data`, as `config.model` needs them.
+  """Return the images of one split of `config.data`, as `config.model` needs them.
 
   Args:
     config: a checked configuration.
     split: 'train', 'validation' or 'test'.
-    writes: whether `data.data_dir` may be written to. It may not where the config is
-      that of a work directory, which may come from anybody.
+    writes: whether `data.data_dir` may be written to. The config of a work directory
+      may come from anybody, so nothing is written to a place that it names.
 
   Returns:
-    An ImageSource of uint8 [H, W, C], values 0 .. levels - 1. Up to 1 GiB is read
+    An ImageSource of uint8 [H, W, C], values 0 to levels - 1. Up to 1 GiB is read
     into memory.
 
   Raises:
-    InputError: there is no such split or data set, the data is not on this
-      machine and cannot be prepared, its images do not have
-      `config.model.image_shape` or are not of the model's kind, it has fewer or more
-      images than it says, or nothing is left to train on.
+    InputError: there is no such split or data set; the data is not on this machine and
+      cannot be prepared; its images do not have `config.model.image_shape` or are not
+      of the model's kind; it has fewer or more images than it says; or nothing is left
+      to train on.
   """
-  if split not in SPLITS:
-    raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+  check_split(split)
   dataset = _open_dataset(config, writes)
   part = split if split in dataset.sizes else "train"
   start, stop = _image_range(
@@ -119,20 +149,26 @@ def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
     images = _read_all(images, config.model.image_shape)
   _check_kind(dataset, images, config, split)
   as_stored = getattr(dataset, "as_stored", False)
+  largest = getattr(dataset, "largest", None) if as_stored else None
   images, treatment, intensities = _values(
-      images, config, split, dataset.title, dataset.largest if as_stored else None)
+      images, config, split, dataset.title, largest)
   span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
   description = ", ".join(filter(None, [dataset.title, treatment, span]))
-  groups, kind = None, ""
-  if hasattr(dataset, "groups"):
-    groups, kind = dataset.groups(part, start, stop)
+  find_groups = getattr(dataset, "groups", None)
+  groups, kind = find_groups(part, start, stop) if find_groups else (None, "")
   return ImageSource(
       images, description, intensities, tuple(getattr(dataset, "notes", ())), groups,
       kind)
 
 
+def check_split(split: str) -> None:
+  """Raise InputError unless a split has that name."""
+  if split not in SPLITS:
+    raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+
+
 def check_enough(config: Config, source: ImageSource) -> None:
-  """Raise InputError unless a training part fills a batch."""
+  """Raise InputError unless the training images fill a batch."""
   if len(source) < config.train.batch_size:
     raise InputError(
         f"train.batch_size={config.train.batch_size:,}, but there are only"
@@ -140,12 +176,8 @@ def check_enough(config: Config, source: ImageSource) -> None:
         " train.batch_size, or more images.")
 
 
-def _open_dataset(config: Config, writes: bool):
-  """The data set: its `title`, `split_names` and `sizes` by part, and `open`.
-
-  Some have `notes`, see ImageSource, and what `_check_kind` looks at. One whose images
-  are not independent has `groups`: see `PackagedPhotos`.
-  """
+def _open_dataset(config: Config, writes: bool) -> Dataset:
+  """Return the data set that `data.source` names."""
   source = config.data.source
   if source == "packaged_mnist":
     return packaged_mnist.PackagedMnist()
@@ -162,15 +194,15 @@ def _open_dataset(config: Config, writes: bool):
       writes)
 
 
-def _check_kind(dataset, images: Images, config: Config, split: str) -> None:
+def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) -> None:
   """Raise InputError for images that the model is not made for.
 
   Args:
-    dataset: with `largest`, the largest value of all its images, and `in_colour`, how
-      many of them are in colour, where they are known.
+    dataset: from `_open_dataset`. If known, `largest` is the largest value of all its
+      images, and `in_colour` the number of images in colour.
     images: of the split, as read.
     config: with the model.
-    split: that they are of.
+    split: the split's name.
   """
   model = config.model
   largest = getattr(dataset, "largest", None)
@@ -202,9 +234,17 @@ def _check_kind(dataset, images: Images, config: Config, split: str) -> None:
 def _image_range(
     config: Config, split: str, size: int, title: str, cut: bool
 ) -> tuple[int, int]:
-  """First and last + 1 image of `split` in its part of `size` images.
+  """Return the range of a split's images in a part of the data set.
 
-  With `cut`, the training part holds the validation split too.
+  Args:
+    config: with the data's fields.
+    split: the split's name.
+    size: images of the part.
+    title: of the data set, for messages.
+    cut: whether the training part holds the validation split too.
+
+  Returns:
+    The first image, and the last + 1.
   """
   start, stop = 0, size
   if cut and split != "test":
@@ -222,14 +262,14 @@ def _image_range(
 
 
 def _span(start: int, stop: int, size: int) -> str:
-  """The range as TFDS writes it: '[:50000]', '[50000:]', '' for all."""
+  """Return the range as TFDS writes it: '[:50000]', '[50000:]', '' for all."""
   if (start, stop) == (0, size):
     return ""
   return f"[{start or ''}:{stop if stop < size else ''}]"
 
 
 def _read_all(images: Images, image_shape: tuple[int, int, int]) -> np.ndarray:
-  """uint8 [N, H, W, C] of all images."""
+  """Return all images, uint8 [N, H, W, C]."""
   if isinstance(images, np.ndarray):
     return images
   array = np.empty((len(images), *image_shape), np.uint8)
@@ -241,22 +281,28 @@ def _read_all(images: Images, image_shape: tuple[int, int, int]) -> np.ndarray:
 def _values(
     images: Images, config: Config, split: str, title: str, largest: int | None
 ) -> tuple[Images, str, Images | None]:
-  """Values 0 .. levels - 1, how they came about, and grey values if needed.
+  """Return values 0 to levels - 1, their treatment, and grey values if needed.
 
-  `largest` is the largest of values that are to be used as they are, else None.
+  Args:
+    images: as read.
+    config: with the model and the rule of binarisation.
+    split: the split's name.
+    title: of the data set, for messages.
+    largest: the largest value, if values are used as they are; else None.
   """
   levels, rule = config.model.levels, config.data.binarization
   if largest is not None and largest < levels < 256:
     return images, f"{levels} levels as stored", None
   if largest is not None and levels > 2:
-    return own_images.to_levels(images, levels, title, largest), "", None
+    # With more than 2 levels, values are checked and not changed.
+    return to_levels(images, levels, title, largest), "", None
   if config.data.source == "packaged_mnist":
     return images, "static binarisation", None
   if levels == 256:
     return images, "", None
   if levels > 2:
-    quantise = functools.partial(own_images.quantise, levels=levels)
-    return _map(quantise, images), f"{levels} levels (floor(x {levels} / 256))", None
+    quantised = _map(functools.partial(quantise, levels=levels), images)
+    return quantised, f"{levels} levels (floor(x {levels} / 256))", None
   if isinstance(images, np.ndarray) and images.max(initial=0) <= 1:
     return images, "binary as published", None
   if rule == "threshold":
@@ -270,7 +316,7 @@ def _values(
 
 
 def _map(function: Callable[[np.ndarray], np.ndarray], images: Images) -> Images:
-  """`function` of each image: now for an array, else when an image is read."""
+  """Apply `function` to each image: an array now, others when an image is read."""
   if isinstance(images, np.ndarray):
     return np.stack([function(image) for image in images])
   return _Mapped(function, images)
@@ -280,11 +326,14 @@ class _Mapped:
   """A sequence of `function(image)`."""
 
   def __init__(self, function: Callable[[np.ndarray], np.ndarray], images: Images):
+    """Make the sequence."""
     self._function = function
     self._images = images
 
   def __len__(self) -> int:
+    """Return the number of images."""
     return len(self._images)
 
-  def __getitem__(self, index: int) -> np.ndarray:
+  def __getitem__(self, index: int, /) -> np.ndarray:
+    """Return `function` of image `index`."""
     return self._function(self._images[index])

@@ -1,10 +1,10 @@
 """Image data sets of TensorFlow Datasets, read without TensorFlow.
 
-A data set that is prepared in a random-access format (`array_record`) is read by
-index. One that is not yet prepared is prepared on first use where that is
-possible. The builders that come with TFDS need TensorFlow for it, once, and a
-network; builders of one's own usually need neither. CIFAR-10, CIFAR-100 and the two
-ImageNets have builders of ours, which do without TensorFlow.
+A data set that is prepared in a random-access format (`array_record`) is read by index.
+Another one is prepared at its first use, if that is possible. The builders that come
+with TFDS need TensorFlow for that, once, and a network. A user's own builders usually
+need neither. CIFAR-10, CIFAR-100 and the two ImageNets have builders of ours, which do
+not need TensorFlow.
 """
 
 import importlib.util
@@ -23,35 +23,36 @@ _CATALOG = "https://www.tensorflow.org/datasets/catalog"
 class TfdsImages:
   """The data set `name` of TFDS, as `sources.load_source` expects a data set.
 
-  Our 'test' part is the data set's `test` split, or its `validation` split where
-  there is no `test` (ImageNet). Where both exist, `validation` is not used: our
-  validation images come from the end of the training part.
+  Our 'test' part is the data set's `test` split, or its `validation` split if there is
+  no `test` (ImageNet). If both exist, `validation` is not used. Our validation images
+  come from the end of the training part.
 
-  TFDS stores examples in an order of its own, so `train[:50000]` here is not the
-  same set of images as in other copies of the data.
+  TFDS stores examples in an order of its own. So `train[:50000]` here is not the same
+  set of images as in other copies of the data.
   """
 
   def __init__(
       self, name: str, data_dir: str, image_shape: tuple[int, int, int],
       writes: bool = True,
   ):
-    """Finds the data set, and prepares it where it is not.
+    """Find the data set, and prepare it if necessary.
 
     Args:
       name: `NAME[/CONFIG][:VERSION]`.
-      data_dir: where TFDS keeps its data; "" is its default.
+      data_dir: the directory of TFDS's data. "" is its default.
       image_shape: the (H, W, C) that the model needs.
-      writes: whether it may be prepared in `data_dir`; its default always serves.
+      writes: whether the data set may be prepared in `data_dir`. In TFDS's default
+        directory it may always.
 
     Raises:
-      InputError: there is no such data set; it is not prepared and cannot be
-        prepared here; or its images do not fit `image_shape`.
+      InputError: there is no such data set, it is not prepared and cannot be prepared
+        here, or its images do not fit `image_shape`.
     """
     data_dir = files.expand(data_dir)
     self._builder = _prepared_builder(name, data_dir, writes or not data_dir)
     *path, version = self._builder.info.full_name.split("/")
     self.title = f"tfds {'/'.join(path)}:{version}"
-    self.image_shape = tuple(image_shape)
+    self.image_shape = image_shape
     _check_feature(self._builder.info.features, self.title, self.image_shape)
     splits = self._builder.info.splits
     test = "test" if "test" in splits else "validation"
@@ -72,7 +73,7 @@ class TfdsImages:
     }
 
   def open(self, part: str, start: int, stop: int) -> "_Images":
-    """Images `start` to `stop` of `part`, each uint8 [H, W, C] when it is read.
+    """Return images `start` to `stop` of `part`, each uint8 [H, W, C] when read.
 
     Raises:
       InputError: the data set is not in a random-access format, its files are
@@ -80,7 +81,7 @@ class TfdsImages:
     """
     directory = self._builder.data_dir
     try:
-      # The whole split: not every format takes a part of one.
+      # The whole split is opened, because not every format takes a part of one.
       examples = self._builder.as_data_source(split=self.split_names[part])
     except (NotImplementedError, ValueError) as error:
       raise InputError(
@@ -89,7 +90,7 @@ class TfdsImages:
           " installed, with `tfds convert_format --out_file_format=array_record"
           f" --dataset_version_dir={directory}`."
       ) from error
-    except Exception as error:  # of files that are missing or damaged, of any kind
+    except Exception as error:  # missing or damaged files raise anything
       raise InputError(
           f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
           " Delete the data set's directory and prepare it again."
@@ -111,18 +112,21 @@ class _Images:
       self, examples: Any, title: str, image_shape: tuple[int, ...], start: int,
       stop: int,
   ):
+    """Make the sequence; `image_shape` is what each image must have."""
     self._examples = examples
     self._title = title
     self._shape = image_shape
     self._start, self._number = start, stop - start
 
   def __len__(self) -> int:
+    """Return the number of images."""
     return self._number
 
   def __getitem__(self, index: int) -> np.ndarray:
+    """Return image `index`, uint8 [H, W, C]."""
     try:
       image = self._examples[self._start + index]["image"]
-    except Exception as error:  # of the formats' readers and Pillow, of any kind
+    except Exception as error:  # the formats' readers and Pillow raise anything
       raise InputError(
           f"Image {index} of {self._title} cannot be read: {_first_line(error)}"
           " Delete the data set's directory and prepare it again."
@@ -133,8 +137,8 @@ class _Images:
 
 
 def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
-  """A TFDS builder whose data is on disk, or is put there if `writes`."""
-  # Half a second to import, and only this kind of source needs it.
+  """Return a TFDS builder whose data is on disk; prepare the data if `writes`."""
+  # The import takes half a second, and only this kind of source needs it.
   import tensorflow_datasets as tfds
 
   from pixelrnn_jax.data import cifar, downsampled_imagenet, imagenet_resized
@@ -176,7 +180,7 @@ def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
   try:
     root = str(builder.data_dir_root)
     os.makedirs(root, exist_ok=True)
-    # Another process may be at it, and will have done it.
+    # Another process may be preparing it. Then there is nothing to do after the wait.
     with files.hold_lock(os.path.join(root, "pixelrnn_jax.lock"), wait=True):
       if ours is not None:
         builder = ours.make_builder(builder, _by_hand(builder))
@@ -196,12 +200,12 @@ def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
 
 
 def _by_hand(builder: Any) -> Any:
-  """TFDS's directory for files that users get by hand."""
+  """Return TFDS's directory for files that users get by hand."""
   return builder.data_dir_root / "downloads" / "manual"
 
 
 def _check_can_prepare(name: str, builder: Any) -> None:
-  """Raises InputError, in seconds, where preparing is bound to fail."""
+  """Raise InputError, within seconds, if preparing is bound to fail."""
   # TFDS's own builders write images and open archives with TensorFlow.
   from_tfds = type(builder).__module__.startswith("tensorflow_datasets.")
   if from_tfds and not _has_tensorflow():
@@ -223,7 +227,7 @@ def _check_can_prepare(name: str, builder: Any) -> None:
 
 
 def _how_to_prepare(name: str, builder: Any) -> str:
-  """What the user has to do, with the exact commands, in one line."""
+  """Return the commands that the user has to run, in one line."""
   return (
       "Prepare it, here or on another machine, with `pip install tensorflow-cpu` and"
       " `tfds build --file_format=array_record"
@@ -233,27 +237,30 @@ def _how_to_prepare(name: str, builder: Any) -> str:
 
 
 def _has_tensorflow() -> bool:
+  """Return whether TensorFlow is installed."""
   return importlib.util.find_spec("tensorflow") is not None
 
 
 def _check_feature(
     features: Any, title: str, image_shape: tuple[int, int, int]
 ) -> None:
-  """Raises InputError unless `features['image']` can be uint8 [H, W, C]."""
+  """Raise InputError unless `features['image']` can be uint8 [H, W, C]."""
   feature = dict(getattr(features, "items", tuple)()).get("image")
   shape = getattr(feature, "shape", None)
-  if not isinstance(shape, tuple) or len(shape) != 3 or feature.np_dtype != np.uint8:
+  dtype = getattr(feature, "np_dtype", None)
+  if not isinstance(shape, tuple) or len(shape) != 3 or dtype != np.uint8:
     raise InputError(
         f"{title} has no feature 'image' of uint8 [H, W, C]; its features are"
         f" {' '.join(str(features).split())}. Choose another data set, or prepare a"
         " copy of this one that has such a feature."
     )
-  # None is a size that is known only when an image is read.
+  # None stands for a size that is known only when an image is read.
   if any(a is not None and a != b for a, b in zip(shape, image_shape, strict=True)):
     raise InputError(_shape_message(title, shape, image_shape))
 
 
 def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
+  """Return the message for images of another shape."""
   return (
       f"{title} has images of shape {tuple(shape)}, but model.image_shape is"
       f" {tuple(wanted)}. Set model.image_shape to the shape of the images, or"
@@ -263,6 +270,6 @@ def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
 
 
 def _first_line(error: Exception) -> str:
-  """The error's kind and the first line of its text, as a sentence."""
+  """Return the error's kind and the first line of its text, as a sentence."""
   lines = str(error).strip().splitlines() or ["no message"]
   return f"{type(error).__name__}: {lines[0].rstrip('.')}."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.data import GivenImages, load_source, own_images
+from pixelrnn_jax.data import GivenImages, load_source, own_parts
 from pixelrnn_jax.errors import InputError
 
 SHAPE = (4, 6, 3)
@@ -140,11 +140,11 @@ def test_bytes_changed_at_random(tmp_path):
 def test_the_division_of_many(tmp_path):
   """As by sorting, in some bytes an image."""
   tracemalloc.start()
-  parts = own_images._divide(range(100_000), "x")
+  parts = own_parts.divide(range(100_000), "x")
   assert tracemalloc.get_traced_memory()[1] < 150 * 100_000
   tracemalloc.stop()
-  few = own_images._divide(range(50), "x")
-  as_names = own_images._divide([str(i) for i in range(50)], "x")
+  few = own_parts.divide(range(50), "x")
+  as_names = own_parts.divide([str(i) for i in range(50)], "x")
   for part in few:
     assert [str(i) for i in few[part]] == as_names[part]
   assert sorted(np.concatenate(list(parts.values()))) == list(range(100_000))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.data import check_enough, load_source, own_images
+from pixelrnn_jax.data import check_enough, load_source, own_parts
 from pixelrnn_jax.errors import InputError
 
 SHAPE = (4, 6, 3)
@@ -213,7 +213,7 @@ def test_too_few_images_for_a_batch(tmp_path):
 def test_names_that_mean_a_part():
   for name in ("test", "Tests", "TEST", "test-01", "x_test", "xtest", "test_data",
                "deep/down/test images"):
-    assert own_images._near_part(name) == "test", name
+    assert own_parts.near_part(name) == "test", name
   for name in ("text", "tester", "latest", "contest", "attest", "rest", "cats_test",
                "test_labels", "", "12", "x", "images"):
-    assert not own_images._near_part(name), name
+    assert not own_parts.near_part(name), name

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig
-from pixelrnn_jax.data import load_source, own_images, sources
+from pixelrnn_jax.data import image_folder, load_source, sources
 from pixelrnn_jax.data.image_files import crop_and_resize
 from pixelrnn_jax.errors import InputError
 
@@ -145,9 +145,9 @@ def test_the_cache_is_used_until_a_file_changes(folder, tmp_path, monkeypatch):
   path, images = folder
   config = make_config(path, tmp_path / "cache")
   calls = []
-  original = own_images.decode
+  original = image_folder.decode
   monkeypatch.setattr(
-      own_images, "decode", lambda *args: calls.append(args) or original(*args))
+      image_folder, "decode", lambda *args: calls.append(args) or original(*args))
   before = load_source(config, "train").description
   first = all_parts(config)
   assert len(calls) == 11
