@@ -1,1 +1,1 @@
-"""Runs: a run's state, and what its work directory holds."""
+"""Runs: a run's state, and the files of its work directory."""

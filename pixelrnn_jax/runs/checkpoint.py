@@ -1,79 +1,49 @@
 """Checkpoints: the last two and the best, checked when they are read.
 
-A checkpoint is a directory `checkpoints/STEP`. It holds the train state, the data
-iterator's position, a few facts (`info`), and `sums.json`, the size and CRC of its
-files: Orbax notices most truncated files, but not a changed byte.
+A checkpoint is a directory `checkpoints/STEP`. `checkpoint_items.py` lists its content.
+Beside that, `sums.json` has the size and the CRC of each of its files, because Orbax
+notices most truncated files, but not a changed byte.
 
-A directory of that name is whole at every moment, for a process that was killed as
-well as for one that reads while another trains:
+A directory of that name is whole at every moment, for a process that was killed and for
+one that reads while another trains:
 
 - A checkpoint is written as `new_STEP`, read back, compared, and only then renamed.
-- It is renamed to `old_STEP` before it is deleted, and others are deleted only after
-  the new one is there.
-- It is never written anew: a validation that comes later adds one small file.
+- It is renamed to `old_STEP` before it is deleted. Others are deleted only after the
+  new one exists.
+- It is never written anew. A validation that comes later adds one small file.
 """
 
 import contextlib
 import dataclasses
 import errno
-import glob
 import json
-import math
 import os
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from grain import checkpoint as grain_checkpoint
 from jax.experimental import multihost_utils
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import checkpoint_files, layout
 from pixelrnn_jax.runs.checkpoint_files import SUMS
+from pixelrnn_jax.runs.checkpoint_items import (
+  VALIDATION,
+  CheckpointItems,
+  Info,
+  OtherConfig,
+  Unreadable,
+)
 from pixelrnn_jax.runs.state import TrainState
 
-KEPT = 2  # of the newest: where the last is damaged there is one before it
-VALIDATION = "validation.json"  # a figure that came after the checkpoint
-# Names of ours that a killed process leaves: Orbax's own, and those above.
+KEPT = 2  # newest checkpoints, so that a damaged last one has a predecessor
+# Names that a killed process leaves behind: Orbax's own, and those above.
 _LEFT_BEHIND = re.compile(
     r"(new|old)_[0-9]+|(new_)?[0-9]+\.orbax-checkpoint-tmp.*", re.ASCII)
-# What Orbax says where a checkpoint is whole but holds other names.
-_OTHER_TREE = "tree structures do not match"
-
-
-@dataclasses.dataclass
-class Info:
-  """What a checkpoint says about itself.
-
-  Attributes:
-    validation_nats: per image, at this step; None if it was not measured.
-    devices: that the run used.
-    processes: that the run used.
-    data: description of the images it was trained on.
-    accumulate: parts of a device's batch; see TrainConfig.
-    device_kind: of the first device.
-    jax: version.
-    settings: others that change the rounding, by name; see `parallel.settings`.
-    sums: whether it was there with its `sums.json` from the start.
-  """
-
-  validation_nats: float | None
-  devices: int
-  processes: int
-  # Older checkpoints do not have these.
-  data: str = ""
-  accumulate: int = 1
-  device_kind: str = ""
-  jax: str = ""
-  settings: dict[str, str] = dataclasses.field(default_factory=dict)
-  sums: bool = False
 
 
 @dataclasses.dataclass
@@ -83,8 +53,8 @@ class Restored:
   Attributes:
     state: the train state, NumPy arrays.
     info: see Info.
-    damaged: (step, reason) of the checkpoints that were preferred to this one
-      but cannot be read.
+    damaged: (step, reason) of the checkpoints that were preferred to this one, but
+      cannot be read.
   """
 
   state: TrainState
@@ -96,34 +66,30 @@ class Checkpoints:
   """The checkpoints of one work directory."""
 
   def __init__(self, workdir: str, write: bool = False):
-    """Opens them; a directory without checkpoints is an empty collection.
+    """Open them; a directory without checkpoints is an empty collection.
 
     Args:
       workdir: the run's work directory.
-      write: for the training process, which may save and tidy up: makes the
-        directory and removes what a killed process left half-written.
+      write: whether this is the training, which may save and tidy up. It makes the
+        directory, and removes half-written checkpoints of a killed process.
     """
     self.directory = os.path.abspath(os.path.join(workdir, layout.CHECKPOINTS))
-    self._stack = contextlib.ExitStack()
     if write:
       os.makedirs(self.directory, exist_ok=True)
       if jax.process_index() == 0:
         self._tidy()
-    self._writer = self._stack.enter_context(_checkpointer())
-    # Each process reads by itself: one that cannot keeps none waiting.
-    self._reader = self._stack.enter_context(_checkpointer(
-        primary_host=jax.process_index(), active_processes={jax.process_index()},
-        barrier_sync_key_prefix=f"reader_{jax.process_index()}"))
-    self._orbax_directory = self._stack.enter_context(_literal(self.directory))
+    self._items = CheckpointItems(self.directory)
 
   def __enter__(self) -> "Checkpoints":
+    """Return itself."""
     return self
 
   def __exit__(self, *_) -> None:
-    self._stack.close()
+    """Close what Orbax has open."""
+    self._items.__exit__()
 
   def steps(self) -> list[int]:
-    """The steps of all checkpoints, ascending; some may be damaged."""
+    """Return the steps of all checkpoints, ascending; some may be damaged."""
     try:
       names = os.listdir(self.directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -133,11 +99,11 @@ class Checkpoints:
         if re.fullmatch("0|[1-9][0-9]*", name, re.ASCII))
 
   def path(self, step: int) -> str:
-    """The directory of a checkpoint."""
+    """Return the directory of a checkpoint."""
     return os.path.join(self.directory, str(step))
 
   def ranking(self) -> list[tuple[float, int]]:
-    """(validation nats per image, step) of the validated ones, best first."""
+    """Return (validation nats per image, step) of validated ones, best first."""
     return sorted(
         (nats, step) for step, nats in self._validations().items()
         if nats is not None)
@@ -152,18 +118,18 @@ class Checkpoints:
       accumulate: int = 1,
       settings: dict[str, str] | None = None,
   ) -> None:
-    """Saves a checkpoint, then deletes all but the last two and the best.
+    """Save a checkpoint, then delete all but the last two and the best.
 
     Nothing is deleted before the new one has been read back.
 
     Args:
-      step: `state.step`, of which there is no checkpoint yet.
+      step: `state.step`. There must be no checkpoint of that step.
       state: on the host.
-      iterator: of the training data; the next batch is that of the next step.
-      validation_nats: see Info, as for those that follow.
-      data: description.
-      accumulate: parts of a device's batch.
-      settings: that change the rounding.
+      iterator: of the training data. Its next batch is that of the next step.
+      validation_nats: see Info.
+      data: see Info.
+      accumulate: see Info.
+      settings: see Info.
 
     Raises:
       FileExistsError: there is a checkpoint of that step.
@@ -177,29 +143,23 @@ class Checkpoints:
         jax.devices()[0].device_kind, jax.__version__, settings or {},
         sums=True)
     new = f"new_{step}"
-    self._writer.save(
-        os.path.join(self._orbax_directory, new), force=True,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=grain_checkpoint.CheckpointSave(iterator),
-            info=ocp.args.JsonSave(dataclasses.asdict(info)),
-        ),
-    )
+    self._items.save(new, state, iterator, info)
     if jax.process_index() == 0:
       path = os.path.join(self.directory, new)
       sums = checkpoint_files.sums(path, checkpoint_files.sizes(path))
       files.write_text(os.path.join(path, SUMS), json.dumps(sums))
       self._check(new, state, info)
       os.rename(path, self.path(step))
-      # What cannot be read just now may be the best one: it is not deleted.
+      # A checkpoint that cannot be read just now may be the best one. It has no
+      # validation here, so it is not deleted.
       keep = self.steps()[-KEPT:] + [step for _, step in self.ranking()[:1]]
       for other in self._validations().keys() - set(keep):
         self._delete(other)
-    if jax.process_count() > 1:  # the others look when that is done
+    if jax.process_count() > 1:  # the other processes wait until that is done
       multihost_utils.sync_global_devices("saved")
 
   def set_validation(self, step: int, nats: float) -> None:
-    """Adds the validation figure of a checkpoint that was saved without one.
+    """Add the validation figure of a checkpoint that was saved without one.
 
     Args:
       step: of the checkpoint.
@@ -222,19 +182,20 @@ class Checkpoints:
       iterator: grain.DatasetIterator | None = None,
       which: str = "last",
   ) -> Restored:
-    """The newest or the best checkpoint that is undamaged.
+    """Return the newest or the best checkpoint that is undamaged.
 
-    A training that is at work in the directory may delete a checkpoint while it is
-    being read: then this looks again.
+    A training at work in the directory may delete a checkpoint while it is being read.
+    Then the checkpoints are listed again.
 
     Args:
-      template: a tree of arrays of the state's shapes and dtypes.
-      iterator: is moved to the checkpoint's position, if given.
+      template: a tree of arrays, or shapes, of the state's shapes and dtypes. If its
+        `opt_state` is None, only the parameters are read.
+      iterator: moved to the checkpoint's position, if given.
       which: `last` or `best` (lowest validation nats).
 
     Raises:
-      InputError: there is none, or none that can be read, or the run had
-        another number of processes. Nothing is deleted.
+      InputError: there is none, or none that can be read, or the run had another number
+        of processes. Nothing is deleted.
     """
     if which not in ("last", "best"):
       raise InputError(f"checkpoint={which!r}: must be 'last' or 'best'.")
@@ -249,13 +210,13 @@ class Checkpoints:
         step = left[0]
         try:
           state, info = self._read(step, template, iterator)
-        except _Unreadable as error:
+        except Unreadable as error:
           if os.path.lexists(self.path(step)):
             damaged[step] = str(error)
         else:
-          damaged = list(damaged.items())
-          _report(damaged, step)
-          return Restored(state, info, damaged)
+          passed_over = list(damaged.items())
+          _report(passed_over, step)
+          return Restored(state, info, passed_over)
       elif self.steps() == present:
         break
     if not damaged:
@@ -268,7 +229,7 @@ class Checkpoints:
     )
 
   def set_aside(self, restored: Restored) -> None:
-    """Renames the damaged checkpoints, so that their steps can be saved again."""
+    """Rename the damaged checkpoints, so that their steps can be saved again."""
     if jax.process_index() == 0:
       for step, _ in restored.damaged:
         path = os.path.join(self.directory, f"damaged_{step}")
@@ -277,42 +238,42 @@ class Checkpoints:
           number += 1
           path = os.path.join(self.directory, f"damaged_{step}_{number}")
         os.rename(self.path(step), path)
-    if restored.damaged:  # the others look when that is done
+    if restored.damaged:  # the other processes wait until that is done
       multihost_utils.sync_global_devices("set_aside")
 
   def _validations(self) -> dict[int, float | None]:
-    """The validation nats of each step whose checkpoint says something about itself."""
+    """Return the validation nats of each step whose checkpoint has a readable info."""
     found = {}
     for step in self.steps():
-      with contextlib.suppress(_Unreadable):  # `restore` says so where it matters
-        found[step] = self._info(step).validation_nats
+      with contextlib.suppress(Unreadable):  # `restore` tells the user if it matters
+        found[step] = self._items.info(step).validation_nats
     return found
 
   def _tidy(self) -> None:
-    """Removes what a killed process left half-written or half-deleted."""
+    """Remove half-written and half-deleted checkpoints of a killed process."""
     for entry in os.scandir(self.directory):
       if _LEFT_BEHIND.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
         shutil.rmtree(entry.path)
 
   def _delete(self, step: int) -> None:
-    """Deletes a checkpoint, which at no moment is there in part."""
+    """Delete a checkpoint; under its own name it is never there in part."""
     old = os.path.join(self.directory, f"old_{step}")
     os.rename(self.path(step), old)
     shutil.rmtree(old)
 
   def _check(self, name: str, state: TrainState, info: Info) -> None:
-    """Reads a checkpoint that was just written and compares.
+    """Read a checkpoint that was just written, and compare.
 
     Raises:
-      OSError: it cannot be read, or is another one.
+      OSError: it cannot be read, or holds something else.
     """
     try:
-      found = self._restore(name, state=_state_args(state))["state"]
-      same = self._info(name) == info and all(
+      found = self._items.state(name, state)
+      same = self._items.info(name) == info and all(
           a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True)
           for a, b in zip(
               jax.tree.leaves(found), jax.tree.leaves(state), strict=True))
-    except _Unreadable as error:
+    except (Unreadable, OtherConfig) as error:
       raise OSError(
           errno.EIO, f"the checkpoint just written cannot be read: {error}",
           os.path.join(self.directory, name)) from error
@@ -322,6 +283,7 @@ class Checkpoints:
           os.path.join(self.directory, name))
 
   def _none_message(self, which: str) -> str:
+    """Return the message for a directory without a checkpoint of that kind."""
     if which == "best" and self.steps():
       return (
           f"No checkpoint in {self.directory} has a validation figure yet. Use"
@@ -332,146 +294,38 @@ class Checkpoints:
         " yet. Train it first, with experiments/train.py."
     )
 
-  def _restore(self, name: str | int, **args):
-    """Items of a checkpoint, by Orbax.
+  def _read(
+      self, step: int, template: TrainState, iterator: grain.DatasetIterator | None
+  ) -> tuple[TrainState, Info]:
+    """Return a checkpoint's state and info, and move the iterator.
 
     Raises:
-      _Unreadable: Orbax, TensorStore, Grain or the system could not read it.
-    """
-    path = os.path.join(self._orbax_directory, str(name))
-    with _unreadable():
-      return self._reader.restore(path, args=ocp.args.Composite(**args))
-
-  def _info(self, name: str | int) -> Info:
-    """What a checkpoint says about itself.
-
-    Raises:
-      _Unreadable: it does not.
-    """
-    path = os.path.join(self.directory, str(name))
-    try:
-      checkpoint_files.sizes(path)  # nothing but files and folders
-      info = self._restore(name, info=ocp.args.JsonRestore())["info"]
-      if text := files.read_text(os.path.join(path, VALIDATION)):
-        info |= json.loads(text)
-      info = Info(**{
-          field.name: info[field.name] for field in dataclasses.fields(Info)
-          if field.name in info or _is_required(field)})
-      if info.validation_nats is not None:
-        info.validation_nats = float(info.validation_nats)
-        if not math.isfinite(info.validation_nats):
-          raise ValueError(f"validation_nats is {info.validation_nats}")
-      return info
-    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
-      raise _Unreadable(f"info: {type(error).__name__}: {error}"[:300]) from error
-
-  def _read(self, step, template, iterator) -> tuple[TrainState, Info]:
-    """A checkpoint's state and info; the iterator is moved.
-
-    Raises:
-      _Unreadable: it is damaged.
+      Unreadable: it is damaged.
       InputError: it is that of another run.
     """
     if problem := checkpoint_files.problem(self.path(step)):
-      raise _Unreadable(problem)
-    info = self._info(step)
+      raise Unreadable(problem)
+    info = self._items.info(step)
     if info.sums and not os.path.isfile(os.path.join(self.path(step), SUMS)):
-      raise _Unreadable(f"{SUMS} is missing")
+      raise Unreadable(f"{SUMS} is missing")
     if iterator is not None and info.processes != jax.process_count():
       raise InputError(
           f"The checkpoint {self.path(step)} is of a run with {info.processes}"
           f" processes, this one has {jax.process_count()}: the data each reads"
           " would differ. Start as many, or train in another --workdir."
       )
-    path = os.path.join(self._orbax_directory, str(step))
-    with _unreadable():
-      if claim := checkpoint_files.false_claim(path, template):
-        raise _Unreadable(claim)
-    args = {"state": _state_args(template)}
-    if iterator is not None:
-      args["data"] = grain_checkpoint.CheckpointRestore(iterator)
     try:
-      state = self._restore(step, **args)["state"]
-    except _Unreadable as error:
-      if _OTHER_TREE not in str(error.__cause__):
-        raise
-      raise InputError(self._other_config_message(
-          step, "it has other parameters, as with another model.multi_scale or"
-          " model.skip.")) from error
-    for (path, wanted), found in zip(
-        jax.tree.leaves_with_path(template), jax.tree.leaves(state), strict=True):
-      if wanted.shape != found.shape:
-        raise InputError(self._other_config_message(
-            step, f"{jax.tree_util.keystr(path)} has the shape {found.shape}, the"
-            f" config asks for {wanted.shape}."))
-    return state, info
-
-  def _other_config_message(self, step: int, difference: str) -> str:
-    return (
-        f"The checkpoint {self.path(step)} does not belong to the {layout.CONFIG}"
-        f" beside it: {difference} Put back the {layout.CONFIG} that the run was"
-        " trained with."
-    )
-
-
-class _Unreadable(Exception):
-  """A checkpoint that cannot be read; the text says why."""
-
-
-@contextlib.contextmanager
-def _unreadable() -> Iterator[None]:
-  """A context in which what Orbax and the system raise becomes _Unreadable.
-
-  Files that are missing, damaged or something else have led to almost any exception.
-  """
-  try:
-    yield
-  except (_Unreadable, MemoryError, jax.errors.JaxRuntimeError):
-    raise  # the last two are not the files' fault
-  except Exception as error:
-    text = str(error).strip().split("\n")[0][:300]
-    raise _Unreadable(text or type(error).__name__) from error
-
-
-def _checkpointer(**options) -> ocp.Checkpointer:
-  """Orbax's checkpointer of several items, for processes as the options say."""
-  options = ocp.options.MultiprocessingOptions(**options)
-  return ocp.Checkpointer(
-      ocp.CompositeCheckpointHandler(
-          composite_options=ocp.CompositeOptions(multiprocessing_options=options)),
-      multiprocessing_options=options)
-
-
-def _state_args(state: TrainState) -> ocp.args.StandardRestore:
-  """How Orbax reads a state of these shapes: to NumPy arrays."""
-  return ocp.args.StandardRestore(
-      jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state))
-
-
-@contextlib.contextmanager
-def _literal(directory: str) -> Iterator[str]:
-  """A path to a directory in which no character is a wildcard.
-
-  Orbax looks for files that it has just written by a pattern that begins with the
-  path, and misses them below `runs/lr[1e-3]`.
-  """
-  if glob.escape(directory) == directory:
-    yield directory
-    return
-  with tempfile.TemporaryDirectory(prefix="pixelrnn_jax_") as folder:
-    link = os.path.join(folder, layout.CHECKPOINTS)
-    os.symlink(directory, link)
-    yield link
-
-
-def _is_required(field: dataclasses.Field) -> bool:
-  """Whether a dataclass has no default for the field."""
-  return (field.default is dataclasses.MISSING
-          and field.default_factory is dataclasses.MISSING)
+      return self._items.state(step, template, iterator), info
+    except OtherConfig as error:
+      raise InputError(
+          f"The checkpoint {self.path(step)} does not belong to the {layout.CONFIG}"
+          f" beside it: {error} Put back the {layout.CONFIG} that the run was trained"
+          " with."
+      ) from error
 
 
 def _report(damaged: list[tuple[int, str]], used: int) -> None:
-  """Says which checkpoints were passed over."""
+  """Print which checkpoints were passed over, on process 0."""
   if jax.process_index() == 0:
     for step, reason in damaged:
       print(

@@ -1,9 +1,9 @@
-"""The files of a checkpoint, looked at before anything opens them.
+"""The files of a checkpoint, checked before anything opens them.
 
 A work directory may come from anybody. A checkpoint holds regular files and folders
-only: a link could lead anywhere, a pipe would wait for ever. What its records say (the
-sizes in `sums.json`, the shapes in the arrays' metadata) is held against the bytes that
-are there before it is believed.
+only: a link could lead anywhere, and a pipe would wait for ever. The claims of its
+records (the sizes in `sums.json`, the shapes in the arrays' metadata) are held against
+the bytes on the disk before they are believed.
 """
 
 import errno
@@ -14,7 +14,7 @@ import pathlib
 import stat
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -23,7 +23,6 @@ import orbax.checkpoint as ocp
 from pixelrnn_jax import files
 
 SUMS = "sums.json"
-STATE = "state"
 # The optimiser's zeros shrink well, parameters hardly.
 _MOST_SHRUNK, _SMALL = 200, 2**26
 
@@ -32,7 +31,8 @@ def sizes(path: str) -> dict[str, int]:
   """Return the bytes of each file below a checkpoint, by its name relative to it.
 
   Raises:
-    OSError: the checkpoint, or something below it, is no folder and no regular file.
+    OSError: the checkpoint, or something below it, is neither a folder nor a regular
+      file.
   """
   found = {}
 
@@ -67,15 +67,16 @@ def sums(path: str, names: Iterable[str]) -> dict[str, list[int]]:
 
 
 def problem(path: str) -> str:
-  """Return what is wrong with a checkpoint's files; "" if nothing is known to be.
+  """Return what is wrong with a checkpoint's files; "" if nothing is found.
 
-  Only files below the checkpoint are opened, and of those only what has the size that
+  Only files below the checkpoint are opened, and only those of the size that
   `sums.json` says.
   """
   try:
     there = sizes(path)
     if SUMS not in there:
-      return ""  # of a version that added it later, and killed before: Orbax will see
+      # A version that added the file later was killed before. Orbax will check.
+      return ""
     expected = _read_sums(os.path.join(path, SUMS))
     if expected is None:
       return f"{SUMS} is truncated or has changed"
@@ -92,11 +93,12 @@ def problem(path: str) -> str:
   return ""
 
 
-def false_claim(path: str, template: Any) -> str:
-  """Return what a checkpoint or the config claims without the bytes for it; "" if none.
+def false_claim(path: str, item: str, template: Any) -> str:
+  """Return a claim of a checkpoint or config that the bytes contradict; "" if none.
 
   Args:
     path: of the checkpoint, in which `problem` has found none.
+    item: the name of Orbax's item.
     template: a tree of arrays or shapes that is to be read.
   """
   there = sum(sizes(path).values())
@@ -106,13 +108,18 @@ def false_claim(path: str, template: Any) -> str:
     return (
         f"the config asks for {wanted:,} bytes of parameters and optimiser state, and"
         f" its files have {there:,}")
-  metadata = ocp.StandardCheckpointHandler().metadata(
-      pathlib.Path(os.path.join(path, STATE)))
-  claimed = sum(_claimed(x) for x in jax.tree.leaves(metadata.tree))
+  claimed = sum(
+      _claimed(x) for x in jax.tree.leaves(arrays(os.path.join(path, item))))
   if claimed > max(2 * wanted, _SMALL):
     return (
         f"its arrays claim {claimed:,} bytes, and the config asks for {wanted:,}")
   return ""
+
+
+def arrays(path: str) -> Any:
+  """Return the tree of an item's arrays: Orbax's metadata, with `shape` and `dtype`."""
+  # Orbax's annotation is of a path of its own, which pathlib's is at run time.
+  return ocp.StandardCheckpointHandler().metadata(cast(Any, pathlib.Path(path))).tree
 
 
 def _claimed(array: Any) -> int:
@@ -124,7 +131,7 @@ def _claimed(array: Any) -> int:
 
 
 def _read_sums(path: str) -> dict[str, tuple[int, int]] | None:
-  """Return (size, CRC-32) by name; None if the file says something else."""
+  """Return (size, CRC-32) by name; None if the file has another form."""
   try:
     found = json.loads(files.read_text(path))
     pairs = {name: (size, crc) for name, (size, crc) in found.items()}

@@ -1,4 +1,6 @@
-"""Names of the files in a work directory."""
+"""Names of the files in a work directory, and the folder for pictures of no run."""
+
+import os
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -6,3 +8,5 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 SAMPLES = "samples"
 LOCK = "lock"
+
+PICTURES = os.path.join("runs", "pictures")

@@ -5,34 +5,40 @@ import math
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 
+_EVENTS: Any = event_pb2  # its classes are made at run time
+
 
 class MetricsWriter:
-  """Appends to `metrics.jsonl` and to TensorBoard events, on process 0 only."""
+  """Appends to `metrics.jsonl` and to TensorBoard events, on process 0 only.
+
+  It is a context. Other processes may call its methods, which then do nothing.
+  """
 
   def __init__(
       self, workdir: str, step: int,
       on_metrics: Callable[[dict], None] | None = None,
       validated: bool = True,
   ):
-    """Opens the files, which then hold nothing past `step`.
+    """Open the files, and remove lines beyond `step`.
 
     Args:
       workdir: the run's work directory.
-      step: that the run starts or resumes at. Lines of later steps, from before
-        it was killed, are dropped: those steps are taken again.
+      step: the step at which the run starts or resumes. Lines of later steps, from
+        before it was killed, are dropped, because those steps are taken again.
       on_metrics: called with each line once it is written.
-      validated: whether a validation at `step` counts; else its line is dropped,
-        as it is made anew.
+      validated: whether a validation at `step` counts. Otherwise its line is dropped,
+        because it is made anew.
     """
     self._on_metrics = on_metrics
     self._file = self._events = None
@@ -40,31 +46,34 @@ class MetricsWriter:
       path = os.path.join(workdir, layout.METRICS)
       _drop_after(path, step, validated)
       self._file = open(path, "a", encoding="utf-8")
-      # Not SummaryWriter: its thread dies of a full disk, and the run then waits
-      # for it forever.
+      # SummaryWriter is not used. Its thread dies of a full disk, and the run would
+      # then wait for it forever.
       self._events = EventsWriter(os.path.join(workdir, "events"))
-      self._write_event(step + 1, session_log=SessionLog(status=SessionLog.START))
+      log = _EVENTS.SessionLog
+      self._write_event(step + 1, session_log=log(status=log.START))
 
   def __enter__(self) -> "MetricsWriter":
+    """Return itself."""
     return self
 
   def __exit__(self, kind, *_) -> None:
+    """Close the files; after another error, their own errors are ignored."""
     for file in filter(None, (self._file, self._events)):
       try:
         file.close()
-      except OSError:  # what could not be written then cannot be now
+      except OSError:
         if kind is None:
           raise
 
   def write(self, step: int, values: dict[str, float], description: str) -> None:
-    """One line, {"step": step, **values, "data": description}.
+    """Write one line, {"step": step, **values, "data": description}.
 
     Args:
       step: steps taken so far.
       values: names and figures.
-      description: of the data that the figures are of.
+      description: of the data of the figures.
     """
-    if self._file is None:
+    if self._file is None or self._events is None:
       return
     line = {"step": step, **values, "data": description}
     self._file.write(json.dumps(line) + "\n")
@@ -77,11 +86,14 @@ class MetricsWriter:
       self._on_metrics(line)
 
   def _write_event(self, step: int, **content) -> None:
-    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+    """Write an event of TensorBoard."""
+    if self._events is not None:
+      event = _EVENTS.Event(wall_time=time.time(), step=step, **content)
+      self._events.write_event(event)
 
 
 def read_metrics(workdir: str) -> list[dict]:
-  """The lines of a run's `metrics.jsonl`, but for one cut short by a kill.
+  """Return the lines of a run's `metrics.jsonl`, without one cut short by a kill.
 
   Raises:
     InputError: there are none.
@@ -153,7 +165,7 @@ def thin(lines: list[dict], batch_size: int, points: int = 60) -> list[dict]:
 
 
 def _drop_after(path: str, step: int, validated: bool) -> None:
-  """Removes lines of later steps and broken ones; ends the last one.
+  """Remove lines of later steps and broken ones, and end the last one.
 
   Args:
     path: of the file.
@@ -176,7 +188,7 @@ def _is_validation(line: dict) -> bool:
 
 
 def _step(line: str) -> float:
-  """The step of a line; infinity for a broken one."""
+  """Return the step of a line; infinity for a broken one."""
   try:
     return float(json.loads(line)["step"])
   except (ValueError, TypeError, KeyError, OverflowError, RecursionError):

@@ -1,12 +1,12 @@
 """The optimisers, RMSProp and Muon, and the schedule of their learning rates.
 
-The transformations are Optax's own. This file says which of them make up an
-optimiser, and tells Muon which axes of a kernel are the rows and the columns of
-a matrix.
+The transformations are Optax's own. This file puts them together to an optimiser, and
+tells Muon which axes of a kernel are the rows and the columns of a matrix.
 """
 
 import jax
 import optax
+from jaxtyping import PyTree
 from optax.contrib import MuonDimensionNumbers, muon
 
 from pixelrnn_jax.configs.schema import TO_THE_END, Config, OptimizerConfig
@@ -18,7 +18,7 @@ _RMS = 0.2
 
 
 def check_schedule(config: Config) -> None:
-  """Raise InputError where the learning rate would be 0 before the last step."""
+  """Raise InputError if the learning rate would be 0 before the last step."""
   end, steps = config.optimizer.decay_steps, config.train.steps
   one_scale = config.train.scale >= 0
   if end == TO_THE_END and one_scale:
@@ -53,8 +53,8 @@ def make_schedule(
 
   Args:
     config: checked; see `OptimizerConfig`.
-    steps: `train.steps`, where the decay ends if `decay_steps` is -1.
-    learning_rate: the highest rate; `config.learning_rate` by default.
+    steps: `train.steps`, at which the decay ends if `decay_steps` is -1.
+    learning_rate: the highest rate. The default is `config.learning_rate`.
 
   Returns:
     A function of the number of steps taken so far, t = 0, 1, ...
@@ -101,10 +101,10 @@ def _rmsprop(config: OptimizerConfig, steps: int) -> optax.GradientTransformatio
       m <- momentum m + d
       w <- w - m
 
-  The paper says that the rate is set by hand for each data set, nothing more. The
-  other defaults are ours. With a decay of 0.95, v follows the gradient over some 20
-  steps. Without the division by 1 - decay^(t + 1) the first step would be
-  1 / sqrt(1 - decay) times too long.
+  The paper says only that the rate is set by hand for each data set. The other defaults
+  are ours. With a decay of 0.95, v follows the gradient over about 20 steps. Without
+  the division by 1 - decay^(t + 1), the first step would be 1 / sqrt(1 - decay) times
+  too long.
   """
   return optax.rmsprop(
       make_schedule(config, steps),
@@ -148,7 +148,7 @@ def _muon(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   )
 
 
-def kernel_axes(params):
+def kernel_axes(params: PyTree) -> PyTree:
   """Return which axes of each kernel are the rows and the columns of its matrix.
 
   A kernel has the axes [batch ..., taps ..., inputs, outputs]. The batch axes are the

@@ -1,8 +1,7 @@
 """Trained models that come with the package, one file each.
 
 `pixelrnn_jax/runs/trained/NAME.npz` holds the parameters, by their path in the tree,
-and `about`: the configuration, the step, and the figure that the run's own
-evaluation gave.
+and `about`: the configuration, the step, and the figure of the run's own evaluation.
 """
 
 import dataclasses
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from flax import traverse_util
+from jaxtyping import PyTree
 
 from pixelrnn_jax import files
 from pixelrnn_jax.configs.schema import Config, from_json, to_json
@@ -32,18 +32,21 @@ class TrainedModel:
   Attributes:
     config: of the run.
     params: the parameters, NumPy arrays.
-    step: how many steps they were trained for.
+    step: number of steps that they were trained for.
     evaluation: the run's `evaluation.json`.
   """
 
   config: Config
-  params: Any
+  params: PyTree
   step: int
   evaluation: dict
 
 
 def is_name(workdir: str) -> bool:
-  """Whether a packaged model is meant, not a work directory.
+  """Return whether a packaged model is meant, not a work directory.
+
+  Args:
+    workdir: as the user gave it.
 
   Raises:
     InputError: it may be either.
@@ -60,7 +63,7 @@ def is_name(workdir: str) -> bool:
 
 
 def read(name: str) -> TrainedModel:
-  """The model of that name, one of `NAMES`."""
+  """Return the model of that name, one of `NAMES`."""
   with (_FOLDER / f"{name}.npz").open("rb") as file:
     with np.load(file, allow_pickle=False) as archive:
       arrays = dict(archive)
@@ -71,8 +74,8 @@ def read(name: str) -> TrainedModel:
       about["evaluation"]["step"], about["evaluation"])
 
 
-def write(path: str, config: Config, params: Any, evaluation: dict) -> None:
-  """Writes such a file: the same input gives the same bytes.
+def write(path: str, config: Config, params: PyTree, evaluation: dict) -> None:
+  """Write such a file; the same input gives the same bytes.
 
   Args:
     path: of the file.
@@ -83,7 +86,7 @@ def write(path: str, config: Config, params: Any, evaluation: dict) -> None:
   arrays = traverse_util.flatten_dict(params, sep="/")
   about = {"config": json.loads(to_json(config)), "evaluation": evaluation}
   content = io.BytesIO()
-  np.savez_compressed(
-      content, **{name: np.asarray(array) for name, array in arrays.items()},
-      **{_ABOUT: np.array(json.dumps(about))})
+  members: dict[str, Any] = {name: np.asarray(x) for name, x in arrays.items()}
+  members[_ABOUT] = np.array(json.dumps(about))
+  np.savez_compressed(content, **members)
   files.write_bytes(path, content.getvalue())

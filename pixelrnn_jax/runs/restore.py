@@ -6,18 +6,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from pixelrnn_jax import arguments, data, files
 from pixelrnn_jax.configs.schema import Config, from_json
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models import Model, build_model
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.checkpoint import Checkpoints
-from pixelrnn_jax.runs.optimizer import make_optimizer
-from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.runs.state import TrainState
 
 
 @dataclasses.dataclass
@@ -33,18 +31,18 @@ class Run:
   """
 
   config: Config
-  model: nn.Module
+  model: Model
   params: Any
   step: int
   data: str = ""
 
 
 def read_config(workdir: str) -> Config:
-  """The configuration that a run was started with.
+  """Return the configuration that a run was started with.
 
   Raises:
-    InputError: there is no such directory, no `config.json` in it, or it
-      holds no configuration.
+    InputError: there is no such directory, no `config.json` in it, or no configuration
+      in that.
   """
   workdir = files.expand(workdir)
   if not os.path.isdir(workdir):
@@ -66,10 +64,10 @@ def read_config(workdir: str) -> Config:
 
 
 def find_config(workdir: str) -> Config:
-  """The configuration of a run, or of a model in the package by its name.
+  """Return the configuration of a run, or of a model in the package by its name.
 
   Raises:
-    InputError: as `read_config`; or a name that may be either.
+    InputError: see `read_config`; or the name may be either.
   """
   if pretrained.is_name(workdir):
     return pretrained.read(workdir).config
@@ -77,7 +75,7 @@ def find_config(workdir: str) -> Config:
 
 
 def load_run(workdir: str, which: str = "last") -> Run:
-  """`restore` with the checkpoint's step; see there."""
+  """Return a trained run with its step; see `restore`."""
   if pretrained.is_name(workdir):
     if which != "last":
       raise InputError(
@@ -90,11 +88,8 @@ def load_run(workdir: str, which: str = "last") -> Run:
         jax.tree.map(jnp.asarray, trained.params), trained.step)
   config = read_config(workdir)
   model = build_model(config.model)
-  optimizer = make_optimizer(config.optimizer, config.train.steps)
-  template = jax.eval_shape(
-      lambda key: init_state(model, optimizer, key, config.model.image_shape),
-      jax.random.key(0),
-  )
+  template = TrainState(
+      arguments.parameter_shapes(model), None, jax.ShapeDtypeStruct((), jnp.int32))
   with Checkpoints(files.expand(workdir)) as checkpoints:
     restored = checkpoints.restore(template, which=which)
   params = jax.tree.map(jnp.asarray, restored.state.params)
@@ -104,16 +99,15 @@ def load_run(workdir: str, which: str = "last") -> Run:
 def load_images(
     run: Run, split: str, moved: Mapping[str, str] | None = None
 ) -> data.ImageSource:
-  """The images of a split of a run's data.
+  """Return the images of a split of a run's data.
 
-  The run may come from anybody: nothing is written where its config says. Where the
-  images are not those that it was trained on, that is said.
+  The run may come from anybody, so nothing is written to a place that its config names.
+  If the images are not those that it was trained on, a note is printed.
 
   Args:
     run: from `load_run`.
     split: `test`, `validation` or `train`.
-    moved: where the data is now, if it has moved: `source` and `data_dir`, see
-      DataConfig.
+    moved: `source` and `data_dir` of DataConfig, if the data has moved.
 
   Raises:
     InputError: see `data.load_source`.
@@ -131,14 +125,13 @@ def load_images(
 
 def restore(
     workdir: str | os.PathLike, which: str = "last"
-) -> tuple[Config, nn.Module, dict]:
-  """A trained run.
+) -> tuple[Config, Model, dict]:
+  """Return a trained run.
 
       config, model, variables = restore("runs/quickstart")
       config, model, variables = restore("mnist")    # comes with the package
 
-  Where a checkpoint is damaged, a warning is printed and the next good one is
-  used.
+  If a checkpoint is damaged, a warning is printed and the next good one is used.
 
   Args:
     workdir: of the run, or the name of a model in the package, "mnist".
@@ -148,8 +141,8 @@ def restore(
     The configuration, the model, and variables, {"params": ...}.
 
   Raises:
-    InputError: no such directory, no `config.json` or no readable checkpoint in
-      it; or a name that may be either; a call inside `jax.jit`.
+    InputError: there is no such directory, or no `config.json` or no readable
+      checkpoint in it; the name may be either; or the call is inside `jax.jit`.
   """
   arguments.check_on_host("restore", reason="it reads files")
   run = load_run(arguments.path("workdir", workdir), which)

@@ -1,61 +1,81 @@
-"""What a run carries from step to step."""
+"""The train state, which a run carries from step to step."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
+from jaxtyping import PyTree
 
 from pixelrnn_jax.configs.schema import ModelConfig
+from pixelrnn_jax.models import Model, MultiScalePixelRNN
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TrainState:
   """A tree without a device axis.
 
   Attributes:
     params: the model's parameters, `variables["params"]`.
-    opt_state: the optimiser's state; of a multi-scale model one for each scale, by
-      the name of its parameters, so that what trains one scale leaves the others'
-      means, momentum and place in the schedule alone.
+    opt_state: the optimiser's state. A multi-scale model has one for each scale, by
+      the name of the scale's parameters, so that training one scale leaves the others'
+      means, momentum and place in the schedule alone. None if only the parameters of a
+      checkpoint were read.
     step: optimiser steps taken so far, int32 scalar.
   """
 
-  params: Any
-  opt_state: Any
+  params: PyTree
+  opt_state: PyTree
   step: Any
 
 
 def init_state(
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     image_shape: tuple[int, int, int],
 ) -> TrainState:
-  """The state before the first step.
+  """Return the state before the first step.
 
   Args:
     model: from `build_model`.
     optimizer: from `runs.optimizer.make_optimizer`.
-    key: a PRNG key, which the parameters are drawn with.
+    key: a PRNG key, with which the parameters are drawn.
     image_shape: (H, W, C).
   """
   params = model.init(key, jnp.zeros((1, *image_shape), jnp.uint8))["params"]
-  if model.config.multi_scale:
-    opt_state = {
-        name: optimizer.init(params[name]) for name in model.parameter_names}
-  else:
-    opt_state = optimizer.init(params)
+  opt_state = join_scales(model, [optimizer.init(p) for p in by_scale(model, params)])
   return TrainState(params, opt_state, jnp.zeros((), jnp.int32))
 
 
+def by_scale(model: Model, tree: PyTree) -> list[PyTree]:
+  """Return the trees of all scales, the coarsest first.
+
+  Args:
+    model: from `build_model`.
+    tree: parameters, gradients or an optimiser's state. For a model of a single scale
+      it is that scale's tree. For others it is a dictionary with a tree for each scale.
+  """
+  if isinstance(model, MultiScalePixelRNN):
+    return [tree[name] for name in model.parameter_names]
+  return [tree]
+
+
+def join_scales(model: Model, trees: Sequence[PyTree]) -> PyTree:
+  """Return the inverse of `by_scale`."""
+  if isinstance(model, MultiScalePixelRNN):
+    return dict(zip(model.parameter_names, trees, strict=True))
+  tree, = trees
+  return tree
+
+
 def trained_scales(config: ModelConfig, scale: int) -> list[int]:
-  """The scales that `train.scale` selects; [0] for a model of a single scale."""
-  return list(range(len(config.multi_scale) + 1)) if scale < 0 else [scale]
+  """Return the scales that `train.scale` selects; [0] for a model of a single scale."""
+  return list(range(len(config.scale_shapes()))) if scale < 0 else [scale]
 
 
-def updates_taken(opt_state) -> int:
-  """How many updates an optimiser has made: what its schedule goes by."""
+def updates_taken(opt_state: PyTree) -> int:
+  """Return the number of an optimiser's updates, which is its place in the schedule."""
   return int(optax.tree.get_all_with_path(opt_state, "count")[0][1])

@@ -121,13 +121,13 @@ def test_train_and_evaluate(tmp_path):
   check_cores(record)
 
   # Another config, then damaged checkpoints: refused, and nothing is lost.
-  for path in workdir.glob("checkpoints/*/state/manifest.ocdbt"):
+  for path in workdir.glob("checkpoints/*/params/manifest.ocdbt"):
     path.write_bytes(path.read_bytes()[:30])
   before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
   for program, arguments, message in (
       ("train.py", [*TINY, "--config.model.hidden=9"], "model.hidden: 6 became 9"),
-      ("train.py", TINY, "state/manifest.ocdbt is truncated"),
-      ("evaluate.py", [f"--workdir={workdir}"], "state/manifest.ocdbt is truncated"),
+      ("train.py", TINY, "params/manifest.ocdbt is truncated"),
+      ("evaluate.py", [f"--workdir={workdir}"], "params/manifest.ocdbt is truncated"),
   ):
     code, stdout, stderr = run(program, *arguments, cwd=tmp_path)
     assert code == 1 and stderr.count("\n") == 1, stderr

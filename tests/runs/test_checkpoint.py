@@ -2,8 +2,10 @@ import json
 import os
 import pathlib
 
+import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from pixelrnn_jax import build_model, data
@@ -54,6 +56,41 @@ def test_state_and_data_come_back(tmp_path, parts):
   assert restored.damaged == []
   for _ in range(10):  # into the next epoch
     np.testing.assert_array_equal(next(iterator), next(other))
+
+
+def test_parameters_alone_and_older_checkpoints(tmp_path, parts):
+  """Versions up to 0.2 had one item, `state`, for the whole train state."""
+  state, make_iterator = parts
+  iterator = make_iterator()
+  next(iterator)
+  names = ("params", "optimizer", "data", "info")
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    checkpoints.save(1, at(state, 1), iterator, 1.5)
+    assert {p.name for p in (tmp_path / "checkpoints" / "1").iterdir()} > set(names)
+  info = json.loads((tmp_path / "checkpoints" / "1" / "info" / "metadata").read_text())
+  old = tmp_path / "checkpoints" / "2"
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    checkpointer.save(old, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(at(state, 2)),
+        data=grain.checkpoint.CheckpointSave(iterator),
+        info=ocp.args.JsonSave(info)))
+  sums = kept_files.sums(str(old), kept_files.sizes(str(old)))
+  (old / "sums.json").write_text(json.dumps(sums))
+  params_only = jax.eval_shape(lambda: state).replace(opt_state=None)
+  other = params_only.replace(params=params_only.params | {"more": state.step})
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    for step in (2, 1):
+      restored = checkpoints.restore(params_only)
+      assert restored.damaged == []
+      assert equal(restored.state, at(state, step).replace(opt_state=None))
+      moved = make_iterator()
+      assert equal(checkpoints.restore(state, moved).state, at(state, step))
+      np.testing.assert_array_equal(next(moved), next(iterator))
+      with pytest.raises(InputError, match="does not belong .* other parameters"):
+        checkpoints.restore(other)
+      (tmp_path / "checkpoints" / str(step)).rename(tmp_path / f"away_{step}")
+      iterator = make_iterator()
+      next(iterator)
 
 
 def test_the_last_two_and_the_best_are_kept(tmp_path, parts):

@@ -16,7 +16,7 @@ from helpers.folders import contents
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import checkpoint_files, layout
 from pixelrnn_jax.training.evaluation import read_evaluation
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def link_out(workdir):
 
 
 def link_of_a_folder(workdir):
-  state = checkpoint(workdir) / "state"
-  state.rename(workdir.parent / "outside")
-  state.symlink_to(workdir.parent / "outside")
+  params = checkpoint(workdir) / "params"
+  params.rename(workdir.parent / "outside")
+  params.symlink_to(workdir.parent / "outside")
 
 
 DEEP = "[" * 100_000
@@ -85,7 +85,7 @@ ROWS = {
     "a device": (sums({"/dev/zero": [1, 1]}), "/dev/zero is missing"),
     "a file outside": (sums({"../../config.json": [1, 1]}), "config.json is missing"),
     "a file above by name": (
-        sums({"state/../../../config.json": [1, 1]}), "is missing"),
+        sums({"params/../../../config.json": [1, 1]}), "is missing"),
     "no names": (sums([["x", 1]]), "sums.json is truncated or has changed"),
     "no numbers": (sums({"info/metadata": ["x", None]}), "sums.json is truncated"),
     "other pairs": (sums({"info/metadata": [1]}), "sums.json is truncated"),
@@ -95,24 +95,24 @@ ROWS = {
     "a pipe for the sums": (
         lambda w: replace(checkpoint(w) / "sums.json", os.mkfifo), "It is a link, a"),
     "a pipe": (without_sums(
-        lambda w: replace(checkpoint(w) / "state" / "manifest.ocdbt", os.mkfifo)),
-        "state/manifest.ocdbt: It is a link, a pipe or a device"),
+        lambda w: replace(checkpoint(w) / "params" / "manifest.ocdbt", os.mkfifo)),
+        "params/manifest.ocdbt: It is a link, a pipe or a device"),
     "a pipe for the facts": (without_sums(
         lambda w: replace(checkpoint(w) / "info" / "metadata", os.mkfifo)),
         "info/metadata: It is a link, a pipe or a device"),
     "a pipe more": (
-        lambda w: os.mkfifo(checkpoint(w) / "state" / "x"), "It is a link, a pipe"),
+        lambda w: os.mkfifo(checkpoint(w) / "params" / "x"), "It is a link, a pipe"),
     "a link to a device": (without_sums(
         lambda w: replace(checkpoint(w) / "info" / "metadata",
                           lambda path: path.symlink_to("/dev/zero"))),
         "info/metadata: It is a link, a pipe or a device"),
-    "a link to a folder": (without_sums(link_of_a_folder), "state: It is a link"),
+    "a link to a folder": (without_sums(link_of_a_folder), "params: It is a link"),
     "a checkpoint elsewhere": (link_out, "It is a link"),
     "nested facts": (without_sums(
         lambda w: (checkpoint(w) / "info" / "metadata").write_text(DEEP)),
         "No checkpoint in .* can be read"),
     "nested metadata": (without_sums(
-        lambda w: (checkpoint(w) / "state" / "_METADATA").write_text(DEEP)),
+        lambda w: (checkpoint(w) / "params" / "_METADATA").write_text(DEEP)),
         "No checkpoint in .* can be read"),
 }
 
@@ -188,21 +188,20 @@ def test_arrays_that_are_not_there(tmp_path):
   """Kilobytes that claim terabytes: TensorStore would fill them in."""
   path = tmp_path / "1"
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-    checkpointer.save(
-        path / "state", args=ocp.args.StandardSave({"a": np.zeros((8, 7), np.float32)}))
-  template = {"a": np.zeros((8, 7), np.float32)}
-  assert checkpoint_files.false_claim(str(path), template) == ""
+    template = {"a": np.zeros((8, 7), np.float32)}
+    checkpointer.save(path / "params", args=ocp.args.StandardSave(template))
+  assert checkpoint_files.false_claim(str(path), "params", template) == ""
   huge = np.lib.stride_tricks.as_strided(
       np.zeros(1, np.float32), (2**20, 2**20), (0, 0))
-  message = checkpoint_files.false_claim(str(path), {"a": huge})
+  message = checkpoint_files.false_claim(str(path), "params", {"a": huge})
   assert message.startswith("the config asks for 4,398,046,511,104 bytes")
   # The other way round: the metadata of a small array, made large.
-  metadata = ocp.StandardCheckpointHandler().metadata(path / "state")
+  metadata = ocp.StandardCheckpointHandler().metadata(path / "params")
   metadata.tree["a"].shape = (2**20, 2**20)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
         ocp.StandardCheckpointHandler, "metadata", lambda self, path: metadata)
-    message = checkpoint_files.false_claim(str(path), template)
+    message = checkpoint_files.false_claim(str(path), "params", template)
   assert message.startswith("its arrays claim 4,398,046,511,104 bytes")
 
 
@@ -213,7 +212,7 @@ def test_metrics(stranger, text):
   (stranger / layout.METRICS).write_text(f"{text}\n")
   before = contents(stranger)
   with pytest.raises(InputError, match="holds no figures yet|no figures in"):
-    run_pictures.draw_curves([str(stranger)])
+    learning_curves.draw_curves([str(stranger)])
   assert contents(stranger) == before
 
 
@@ -223,7 +222,7 @@ def test_pipes(stranger, name):
   os.mkfifo(stranger / name)
   with pytest.raises(InputError, match="It is a pipe, a socket or a device"):
     if name == layout.METRICS:
-      run_pictures.draw_curves([str(stranger)])
+      learning_curves.draw_curves([str(stranger)])
     else:
       read_evaluation(str(stranger), 12)
 

@@ -29,7 +29,7 @@ from pixelrnn_jax.training import loop, train
 workdir, moment, process, count = *sys.argv[1:3], *map(int, sys.argv[3:5])
 del sys.argv[1:5]
 owner, name = {{
-  "next step": (loop._Window, "open"), "save": (Checkpoints, "save"),
+  "next step": (loop.Window, "open"), "save": (Checkpoints, "save"),
   "never": (loop._Run, "say")}}[moment]
 original, calls = getattr(owner, name), []
 
@@ -83,7 +83,7 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
   assert "process 0 of 2 lost the others" in outputs[0][1]
   assert "Traceback" not in outputs[0][1]
   assert time.monotonic() - start < 100  # JAX's own way out takes 300 s
-  damaged = workdir / "checkpoints" / "6" / "state" / "manifest.ocdbt"
+  damaged = workdir / "checkpoints" / "6" / "params" / "manifest.ocdbt"
   damaged.write_bytes(damaged.read_bytes()[:20])
   codes, outputs = run_processes(workdir)
   assert codes == [0, 0], outputs
