@@ -17,7 +17,7 @@ import command_line
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 _DOCS = os.path.join(os.path.dirname(__file__), "..", "docs")
 _OUTPUT = flags.DEFINE_string(
@@ -41,8 +41,8 @@ def main() -> None:
     print(run_pictures.draw_receptive_field(
         load_config(f"{kind}_mnist"), output=path(f"receptive_field_{kind}")))
   if recorded := sorted(glob.glob(os.path.join(_RUNS.value, "*"))):
-    for against in run_pictures.AXES:
-      print(run_pictures.draw_curves(
+    for against in learning_curves.AXES:
+      print(learning_curves.draw_curves(
           recorded, output=path(f"curves_{against}"), against=against))
 
 

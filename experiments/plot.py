@@ -6,8 +6,9 @@ r"""Diagrams: receptive fields, likelihoods value by value, learning curves.
     python experiments/plot.py --what=nll --workdir=runs/quickstart --num=6
     python experiments/plot.py --what=curves --workdir=runs/one --workdir=runs/two
 
-Writes one PNG, to --output, the work directory's samples/, or, where there is not
-just one, the current directory. Conditional distributions: sample.py --conditionals.
+Writes one PNG, to --output. Without it, the PNG is in the work directory's samples/. If
+there is not just one work directory, it is in runs/pictures/. Conditional distributions
+are drawn by sample.py --conditionals.
 """
 
 from absl import flags
@@ -15,7 +16,7 @@ from absl import flags
 import command_line
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves, picture_requests, run_pictures
 
 _WHAT = flags.DEFINE_enum(
     "what", None, ["receptive_field", "nll", "curves"],
@@ -72,7 +73,7 @@ def main(config: Config | None) -> None:
     raise InputError("--images and --split: give one of them.")
   workdirs = _WORKDIR.value
   if what == "curves":
-    print(run_pictures.draw_curves(
+    print(learning_curves.draw_curves(
         workdirs, _UNIT.value, _OUTPUT.value, _AGAINST.value))
     return
   if len(workdirs) > 1:
@@ -83,9 +84,10 @@ def main(config: Config | None) -> None:
         command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
         _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value, command_line.moved_data())
   else:
-    pixels = None if _PIXEL.value is None else run_pictures.parse_pixels(_PIXEL.value)
+    text = _PIXEL.value
+    pixels = None if text is None else picture_requests.parse_pixels(text)
     if pixels is not None and len(pixels) > 1:
-      raise InputError(f"--pixel={_PIXEL.value}: give one, as in '5,12'.")
+      raise InputError(f"--pixel={text}: give one, as in '5,12'.")
     path = run_pictures.draw_receptive_field(
         config, workdir, pixels and pixels[0],
         8 if _NUM.value is None else _NUM.value, _SEED.value, _CHECKPOINT.value,

@@ -1,5 +1,7 @@
-r"""Pictures of a trained model: samples, completions, large images grown from small
-ones, conditional distributions.
+r"""Draw pictures of a trained model.
+
+They are samples, completions, large images grown from small ones, or conditional
+distributions:
 
     python experiments/sample.py
     python experiments/sample.py --workdir=runs/quickstart --num=64
@@ -9,18 +11,19 @@ ones, conditional distributions.
     python experiments/sample.py --workdir=runs/quickstart --conditionals
     python experiments/sample.py --workdir=runs/multi_scale_mnist --grow
 
-Writes one PNG, to the work directory's samples/ if --output names no other. One
---seed gives one picture, whatever the --batch_size. Without a work directory the
-trained model that comes with the package is used and the current directory written
-to; with no kind of picture either, both samples and completions. Data that has moved
-since the training: --config.data.source and --config.data.data_dir say where it is.
+Writes one PNG, to --output. Without it, the PNG is in the work directory's samples/. A
+--seed gives the same picture whatever the --batch_size. Without a work directory, the
+trained model that comes with the package is used, and the PNG is in runs/pictures/. If
+no kind of picture is given either, both samples and completions are drawn. If the data
+has moved since the training, --config.data.source and --config.data.data_dir say where
+it is.
 """
 
 from absl import flags
 
 import command_line
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import picture_requests, run_pictures
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", "mnist", "The work directory of the run, or the name of a model in the"
@@ -96,7 +99,7 @@ def main() -> None:
         workdir, grown=_COMPLETIONS.value, **images, **drawing, **common)
   elif _CONDITIONALS.value:
     text = _PIXELS.value
-    pixels = None if text is None else run_pictures.parse_pixels(text)
+    pixels = None if text is None else picture_requests.parse_pixels(text)
     path = run_pictures.draw_conditionals(workdir, pixels=pixels, **images, **common)
   else:
     num = 64 if _NUM.value is None else _NUM.value

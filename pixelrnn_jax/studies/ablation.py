@@ -28,7 +28,8 @@ from pixelrnn_jax.runs.optimizer import check_schedule
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 from pixelrnn_jax.training.loop import check_workdir
-from pixelrnn_jax.visualization import figures, run_pictures
+from pixelrnn_jax.visualization import figures
+from pixelrnn_jax.visualization.learning_curves import UNITS, curve_points
 
 # bits/dim, CIFAR-10 test, by config.
 PAPER = {
@@ -68,7 +69,7 @@ class Variant:
 def make_variants(
     configs: Sequence[str], vary: Sequence[str] = (), settings: Sequence[str] = ()
 ) -> list[Variant]:
-  """Every config with every combination of the values that are varied.
+  """Return every config with every combination of the values that are varied.
 
   Args:
     configs: names, see `load_config`.
@@ -176,7 +177,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
 
 
 def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str:
-  """The records of `ablate` as a Markdown table, and what its figures are of.
+  """Return the records of `ablate` as a Markdown table, and what its figures are of.
 
   Args:
     records: of the runs that are done.
@@ -233,7 +234,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _value(text: str):
-  """A number, True, a tuple, ..., or the text itself."""
+  """Return a number, True, a tuple, ..., or the text itself."""
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -241,18 +242,18 @@ def _value(text: str):
 
 
 def _values(text: str) -> list:
-  """The values of "VALUE,VALUE,...", where a tuple is one."""
+  """Return the values of "VALUE,VALUE,...", where a tuple is one."""
   values = _value(f"({text},)")
   return list(values) if isinstance(values, tuple) else text.split(",")
 
 
 def _word(value) -> str:
-  """A value as part of a directory's name."""
+  """Return a value as part of a directory's name."""
   return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")
 
 
 def _record(variant: Variant, folder: str) -> dict | None:
-  """What a run came to; None if it is not done."""
+  """Return what a run came to; None if it is not done."""
   config = variant.config
   record = read_evaluation(folder, config.train.steps)
   if record is None:
@@ -280,14 +281,14 @@ def _record(variant: Variant, folder: str) -> dict | None:
 
 
 def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
-  """The unit, and the names of the figure and its standard error."""
+  """Return the unit, and the names of the figure and its standard error."""
   if all(record["binary"] for record in records):
     return "nats", "nats_per_image", "nats_standard_error"
   return "bits/dim", "bits_per_dim", "bits_standard_error"
 
 
 def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
-  """Prints the table, and writes the results."""
+  """Print the table, and writes the results."""
   table = format_results(records, diverged)
   print(f"\n{table}\n", flush=True)
   path = os.path.join(workdir, RESULTS)
@@ -296,7 +297,7 @@ def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
   unit, figure, error = _fields(records)
   curves = []
   for record in records:
-    points = run_pictures.curve_points(os.path.join(workdir, record["run"]), unit)
+    points = curve_points(os.path.join(workdir, record["run"]), unit)
     curves.append(
         (record["run"], points.get("train", []), points.get("validation", [])))
   drawn = figures.ablation_figure(
@@ -304,5 +305,5 @@ def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
       [math.nan if record[error] is None else record[error] for record in records],
       ["bound" in record for record in records],
       [record["paper"] if unit == "bits/dim" else None for record in records],
-      curves, run_pictures.UNITS[unit], table.partition("\n\n")[2])
+      curves, UNITS[unit], table.partition("\n\n")[2])
   figures.save_figure(drawn, f"{path}.png")

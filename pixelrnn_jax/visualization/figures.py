@@ -1,5 +1,7 @@
-"""Diagrams, drawn with Matplotlib: conditional distributions, likelihoods, receptive
-fields, learning curves, times of a benchmark.
+"""Diagrams, drawn with Matplotlib.
+
+They show conditional distributions, likelihoods, receptive fields, learning curves and
+times of a benchmark.
 
 Shapes: N images, H height, W width, C channels, P pixels.
 """
@@ -9,12 +11,14 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from pixelrnn_jax import files
+from pixelrnn_jax.visualization.captions import Caption
 
 CHANNELS = {1: ("",), 3: ("R", "G", "B")}
 _COLOURS = {1: ("0.35",), 3: ("tab:red", "tab:green", "tab:blue")}
@@ -29,13 +33,13 @@ def conditionals_figure(
     probabilities: np.ndarray,
     pixels: Sequence[tuple[int, int]],
 ) -> Figure:
-  """Draws p(value | all values before it) at some pixels, as in the paper.
+  """Draw p(value | all values before it) at some pixels, as in the paper.
 
-  Each image with its numbered pixels and, beside it, one diagram for each pixel
-  and channel, on which a line marks the value that the image has there.
+  Beside each image with its numbered pixels there is one diagram for each pixel and
+  channel. A line in it marks the image's value.
 
   Args:
-    images: integers [N, H, W, C], values 0 .. levels - 1.
+    images: integers [N, H, W, C], values 0 to levels - 1.
     probabilities: [N, P, C, levels].
     pixels: (row, column) of the P pixels, the same in every image.
   """
@@ -46,20 +50,20 @@ def conditionals_figure(
   figure.suptitle(
       "p(value | all values before it); dotted: the image's value", fontsize=9)
   rows = figure.subfigures(number, 1, squeeze=False)[:, 0]
-  for image, of_image, row in zip(images, probabilities, rows, strict=True):
+  for image, distributions, row in zip(images, probabilities, rows, strict=True):
     grid = row.add_gridspec(channels, count + 1)
     _draw_image(row.add_subplot(grid[:, 0]), image, levels, pixels)
     for p, (r, c) in enumerate(pixels):
       for channel, colour in enumerate(_COLOURS[channels]):
         _draw_distribution(
-            row.add_subplot(grid[channel, p + 1]), of_image[p, channel],
+            row.add_subplot(grid[channel, p + 1]), distributions[p, channel],
             int(image[r, c, channel]), colour,
             f"{p + 1} {CHANNELS[channels][channel]}".strip())
   return figure
 
 
 def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figure:
-  """Draws binary images and, beside each, p(x = 1 | all values before) as a map.
+  """Draw binary images and, beside each, p(x = 1 | all values before) as a map.
 
   Args:
     images: integers [N, H, W, C], 0 or 1.
@@ -73,12 +77,12 @@ def nll_figure(
     images: np.ndarray, bits: np.ndarray, levels: int, titles: Sequence[str],
     title: str,
 ) -> Figure:
-  """Draws images and, beside each, -log2 p(value | all values before it) as a map.
+  """Draw images and, beside each, -log2 p(value | all values before it) as a map.
 
   Args:
-    images: integers [N, H, W, C], values 0 .. levels - 1.
-    bits: [N, H, W, C], one scale of colours for all.
-    levels: of a value.
+    images: integers [N, H, W, C], values 0 to levels - 1.
+    bits: [N, H, W, C], in one scale of colours for all.
+    levels: number of values.
     titles: above each of the N images.
     title: above the picture.
   """
@@ -92,15 +96,15 @@ def nll_figure(
 def receptive_field_figure(
     fields: Sequence[np.ndarray], names: Sequence[str], pixel: tuple[int, int]
 ) -> Figure:
-  """Draws which pixels the logits of a pixel see, as the paper's Figure 4.
+  """Draw which pixels the logits of a pixel see, as the paper's Figure 4.
 
-  For each field a column: above, the pixels that are seen (blue), those before the
-  pixel that are not (white) and those to come in raster order (grey), and the pixel
-  itself framed; below, the gradients on a logarithmic scale of its own.
+  Each field has a column. Above are the pixels that are seen (blue), those before the
+  pixel that are not seen (white), those to come in raster order (grey), and the pixel
+  itself (red). Below are the gradients, on a logarithmic scale of their own.
 
   Args:
-    fields: of some models, [H, W] each, see `receptive_field`; 0 is not seen.
-    names: above each.
+    fields: [H, W] of each model, from `receptive_field`. A pixel of 0 is not seen.
+    names: above each column.
     pixel: (row, column).
   """
   figure = Figure((3.4 * len(fields), 6.6), dpi=_DPI, layout="constrained")
@@ -139,9 +143,14 @@ def receptive_field_figure(
 
 
 def field_classes(field: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
-  """Of each pixel the number of its class in `FIELD_CLASSES`, [H, W].
+  """Return the number of each pixel's class in `FIELD_CLASSES`, [H, W].
 
-  A pixel that is seen is `seen` wherever it lies: a picture must not hide a leak.
+  A pixel that is seen is `seen` wherever it lies, because a picture must not hide a
+  leak.
+
+  Args:
+    field: [H, W].
+    pixel: (row, column).
   """
   rows, columns = np.indices(field.shape)
   before = (rows < pixel[0]) | ((rows == pixel[0]) & (columns < pixel[1]))
@@ -152,12 +161,12 @@ def curves_figure(
     curves: Sequence[tuple[str, Sequence, Sequence]], unit: str, title: str,
     label: str = "steps",
 ) -> Figure:
-  """Draws learning curves: thin lines for training, dots for validation.
+  """Draw learning curves: thin lines for training, dots for validation.
 
   Args:
-    curves: of each run its name and the (place, figure) pairs of training and of
-      validation, either of which may be empty. A place is a number of steps, or
-      what `label` says.
+    curves: the name of each run, and its (place, figure) pairs of training and of
+      validation. Either may be empty. A place is a number of steps, or what `label`
+      says.
     unit: of the figures.
     title: above the diagram.
     label: below the horizontal axis.
@@ -173,14 +182,14 @@ def ablation_figure(
     papers: Sequence[float | None], curves: Sequence[tuple[str, Sequence, Sequence]],
     unit: str, title: str,
 ) -> Figure:
-  """Draws the test figure of each run, and beside them the learning curves.
+  """Draw the test figure of each run, and beside them the learning curves.
 
   Args:
     figures: of the runs.
     errors: their standard errors.
-    bounds: which of them are upper bounds.
-    papers: the paper's figures, where there are any.
-    curves: of each run, see `curves_figure`, in the same order and colours.
+    bounds: whether each of them is an upper bound.
+    papers: the paper's figure for each, or None.
+    curves: of the runs, see `curves_figure`, in the same order and colours.
     unit: of all of them.
     title: above the diagram.
   """
@@ -198,7 +207,7 @@ def ablation_figure(
   known = [(paper, place) for paper, place in zip(papers, places, strict=True)
            if paper is not None]
   if known:
-    axes.plot(*np.transpose(known), "kx", label="paper")
+    axes.plot(*zip(*known, strict=True), "kx", label="paper")
     axes.legend(fontsize=8)
   axes.set_yticks(places, [_plain(name) for name, _, _ in curves])
   axes.set_ylim(len(figures) - 0.5, -0.5)
@@ -211,10 +220,10 @@ def ablation_figure(
 
 
 def _draw_curves(
-    axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str,
+    axes: Axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str,
     label: str = "steps",
 ) -> None:
-  """Learning curves, see `curves_figure`."""
+  """Draw learning curves; see `curves_figure`."""
   for number, (name, train, validation) in enumerate(curves):
     for points, kind, style in (
         (train, "train", dict(linewidth=0.9, alpha=0.7)),
@@ -233,12 +242,13 @@ def _draw_curves(
 
 
 def _leave_the_start_out(
-    axes, lines: Sequence[Sequence[tuple[int, float]]]
+    axes: Axes, lines: Sequence[Sequence[tuple[int, float]]]
 ) -> None:
-  """End the vertical axis below the first figures, where they would flatten the rest.
+  """End the vertical axis below the first figures, if they would flatten the rest.
 
-  Those of the first tenth of each line's own steps, if they are more than as high
-  again. So the rest of every line is inside, however long and high the others are.
+  The first figures are those of the first tenth of each line's own steps. They are left
+  out if they are more than twice as high as the range of the rest. The rest of every
+  line is inside the diagram, however long and high the other lines are.
   """
   late = []
   for line in lines:
@@ -258,25 +268,25 @@ def times_figure(
     floors: Sequence[dict[str, float]],
     title: str,
 ) -> Figure:
-  """Draws times as bars with their spread, each above its floor, part by part.
+  """Draw times as bars with their spread, each above its floor, part by part.
 
   Args:
-    names: one for each time.
+    names: of the times.
     seconds: medians.
-    spreads: (least, largest).
-    floors: seconds of each part of the necessary work, by name.
+    spreads: (least, largest) of each.
+    floors: seconds of each part of the necessary work, by name, for each time.
     title: above the diagram.
   """
   figure = Figure((9, 1.6 + 0.55 * len(names)), dpi=_DPI, layout="constrained")
   axes = figure.add_subplot()
   figure.suptitle(title, fontsize=9)
   places = np.arange(len(names))
-  seconds = np.asarray(seconds)
+  medians = np.asarray(seconds)
   low, high = np.transpose(spreads)
   bars = axes.barh(
-      places - 0.2, 1e3 * seconds, 0.36, color="0.6", label="measured",
-      xerr=1e3 * np.stack([seconds - low, high - seconds]), capsize=3)
-  axes.bar_label(bars, [f"{1e3 * s:.3g} ms" for s in seconds], padding=6, fontsize=8)
+      places - 0.2, 1e3 * medians, 0.36, color="0.6", label="measured",
+      xerr=1e3 * np.stack([medians - low, high - medians]), capsize=3)
+  axes.bar_label(bars, [f"{1e3 * s:.3g} ms" for s in medians], padding=6, fontsize=8)
   left = np.zeros(len(names))
   for part, colour in zip(floors[0], ("tab:blue", "tab:orange", "tab:green"),
                           strict=True):
@@ -293,15 +303,28 @@ def times_figure(
 
 
 def _plain(text: str, width: int | None = None) -> str:
-  """Return a text that a user may have chosen, wrapped, with no formula in it."""
+  """Return a user's text, wrapped, with `$` escaped so that it begins no formula."""
   lines = textwrap.wrap(text, width) if width else [text]
   return "\n".join(lines).replace("$", r"\$")
 
 
-def save_figure(figure: Figure, path: str) -> None:
-  """Writes a figure as PNG; the file is complete or not there."""
+def save_figure(
+    figure: Figure, path: str, caption: Caption | None = None, below: bool = False
+) -> None:
+  """Write a figure as a PNG, as a whole or not at all.
+
+  Args:
+    figure: the figure.
+    path: of the PNG.
+    caption: in the PNG's metadata.
+    below: whether the caption is also drawn below the figure.
+  """
+  if caption is not None and below:
+    width = int(16 * figure.get_figwidth())
+    figure.supxlabel(_plain(str(caption), width), fontsize=7)
   content = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(content)
+  FigureCanvasAgg(figure).print_png(
+      content, metadata=None if caption is None else caption.metadata())
   files.write_bytes(path, content.getvalue())
 
 
@@ -309,7 +332,7 @@ def _maps_figure(
     images: np.ndarray, maps: np.ndarray, names: Sequence[str], levels: int,
     most: float, titles: Sequence[str],
 ) -> Figure:
-  """Images and, beside each, a map for each channel, colours from 0 to `most`.
+  """Draw images and, beside each, a map for each channel, colours from 0 to `most`.
 
   Args:
     images: integers [N, H, W, C].
@@ -317,10 +340,10 @@ def _maps_figure(
     names: above the maps of the C channels.
     levels: of the images.
     most: the end of the scale of colours.
-    titles: above each image; or one, above each column of them.
+    titles: above each image, or one title above each column of images.
   """
   number, _, _, channels = images.shape
-  # Up to three images side by side, so that many do not make a ribbon.
+  # Up to three images are side by side, so that many images do not make a ribbon.
   across = min(3, number) if channels == 1 else 1
   down = -(-number // across)
   widths = [*[1.0] * (channels + 1), 0.12]  # the last one is a gap
@@ -333,14 +356,14 @@ def _maps_figure(
     panel.set_axis_off()
   panels = axes.reshape(down * across, len(widths))
   if len(titles) == 1:
-    titles = [*titles * across, *[""] * (number - across)]
-  for n, (row, image, of_image) in enumerate(
+    titles = [*list(titles) * across, *[""] * (number - across)]
+  for n, (row, image, channel_maps) in enumerate(
       zip(panels, images, maps, strict=False)):
     row[0].set_title(titles[n], fontsize=9)
     _draw_image(row[0], image, levels)
     for channel in range(channels):
       shown = row[channel + 1].imshow(
-          of_image[..., channel], cmap="magma", vmin=0, vmax=most,
+          channel_maps[..., channel], cmap="magma", vmin=0, vmax=most,
           interpolation="nearest")
       if n < across:
         row[channel + 1].set_title(names[channel], fontsize=9)
@@ -349,9 +372,9 @@ def _maps_figure(
 
 
 def _draw_image(
-    axes, image: np.ndarray, levels: int, pixels: Sequence[tuple[int, int]] = ()
+    axes: Axes, image: np.ndarray, levels: int, pixels: Sequence[tuple[int, int]] = ()
 ) -> None:
-  """An image [H, W, C], with frames around the numbered pixels."""
+  """Draw an image [H, W, C], with frames around the numbered pixels."""
   image = image / (levels - 1)
   axes.imshow(
       image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0,
@@ -370,9 +393,9 @@ def _draw_image(
 
 
 def _draw_distribution(
-    axes, probabilities: np.ndarray, value: int, colour: str, name: str
+    axes: Axes, probabilities: np.ndarray, value: int, colour: str, name: str
 ) -> None:
-  """Probabilities [levels] as steps; a line marks `value`."""
+  """Draw probabilities [levels] as steps, with a line at `value`."""
   levels = len(probabilities)
   edges = np.arange(levels + 1) - 0.5
   axes.stairs(probabilities, edges, fill=True, color=colour)

@@ -1,20 +1,21 @@
-"""Pictures of images: grids, completions and large images made of small ones beside
-originals.
+"""Pictures of images: grids, completions, and large images grown from small ones.
 
-Shapes: N images, H height, W width, C channels (1 or 3).
+Shapes: N images, H height, W width, C channels (1 or 3), K images made of one.
 """
 
 import math
 
 import numpy as np
 
+from pixelrnn_jax import arguments
 from pixelrnn_jax.data.image_files import write_png
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.visualization.captions import Caption, add_caption
 
 BACKGROUND = 128  # grey, so that black and white images both stand out
-HIDDEN = ((60, 100, 180), (110, 150, 215))  # striped: no image looks like that
+HIDDEN = ((60, 100, 180), (110, 150, 215))  # blue stripes, which no image has
 
-# A picture's longer side, and an image's in it, if `scale` does not say otherwise.
+# The longer sides of a picture and of an image in it, if `scale` is not given.
 _PICTURE_PIXELS, _IMAGE_PIXELS = 1280, 192
 
 
@@ -24,20 +25,22 @@ def save_grid(
     levels: int,
     columns: int | None = None,
     scale: int | None = None,
+    caption: Caption | None = None,
 ) -> None:
-  """Writes images as one PNG, in rows from left to right.
+  """Write images as one PNG, in rows from left to right.
 
   Args:
-    images: [N, H, W, C] integers, values 0 .. levels - 1, C = 1 or 3.
-    path: of the PNG; it is complete or not there.
+    images: integers [N, H, W, C], values 0 to levels - 1, C = 1 or 3.
+    path: of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
-    columns: images in a row; by default the grid is about square.
-    scale: a value becomes scale x scale pixels; by default as many as keep an
-      image within 192 pixels and the picture within about 1280.
+    columns: images in a row. By default the grid is about square.
+    scale: a value becomes scale x scale pixels. By default an image has at most 192
+      pixels a side and the picture about 1280.
+    caption: below the picture, and in the PNG's metadata.
 
   Raises:
-    InputError: no images, another shape, values out of range, or columns or
-      scale below 1.
+    InputError: no images, another shape, values out of range, or columns or scale
+      below 1.
   """
   images = np.asarray(images)
   _check_images(images, levels)
@@ -48,7 +51,8 @@ def save_grid(
   rows = math.ceil(number / columns)
   scale = scale or _default_scale(images, rows, columns)
   margin = max(1, scale * width // 16)
-  write_png(_grid(_enlarge(images, levels, scale), columns, margin, margin), path)
+  _write(
+      _grid(_enlarge(images, levels, scale), columns, margin, margin), path, caption)
 
 
 def save_completions(
@@ -58,24 +62,26 @@ def save_completions(
     path: str,
     levels: int,
     scale: int | None = None,
+    caption: Caption | None = None,
 ) -> None:
-  """Writes images, what was known of them, and completions, as one RGB PNG.
+  """Write images with their hidden part, completions and originals, as one RGB PNG.
 
-  As in the paper's first figure, a strip for each image: the image with blue
-  stripes over its hidden pixels, the K completions, the original. The strips are
-  below each other and, where there are many, in several columns.
+  Each image has a strip, as in the paper's first figure: the image with blue stripes
+  over its hidden pixels, the K completions, the original. The strips are below each
+  other. Many strips are in several columns.
 
   Args:
-    images: [N, H, W, C] integers, values 0 .. levels - 1: the originals.
-    known: bool [H, W] or [N, H, W]; false where a pixel was hidden.
+    images: the originals, integers [N, H, W, C], values 0 to levels - 1.
+    known: bool [H, W] or [N, H, W], false where a pixel was hidden.
     completions: [N, K, H, W, C], K of each image.
-    path: of the PNG; it is complete or not there.
+    path: of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
-    scale: a value becomes scale x scale pixels; by default as in `save_grid`.
+    scale: a value becomes scale x scale pixels; see `save_grid`.
+    caption: below the picture, and in the PNG's metadata.
 
   Raises:
-    InputError: shapes that do not fit each other, values out of range, or a
-      scale below 1.
+    InputError: shapes that do not fit each other, values out of range, or a scale below
+      1.
   """
   images, known = np.asarray(images), np.asarray(known)
   completions = np.asarray(completions)
@@ -96,7 +102,7 @@ def save_completions(
   y, x = np.indices(original.shape[1:3])
   stripes = np.array(HIDDEN, np.uint8)[(y + x) // (layout.gap + 1) % 2]
   occluded = np.where(shown[..., None], original, stripes)
-  layout.write(occluded, completions, original, path)
+  _write(layout.arrange(occluded, completions, original), path, caption)
 
 
 def save_grown(
@@ -106,25 +112,26 @@ def save_grown(
     levels: int,
     originals: np.ndarray | None = None,
     scale: int | None = None,
+    caption: Caption | None = None,
 ) -> None:
-  """Writes small images, large ones made of them, and originals, as one RGB PNG.
+  """Write small images, large ones made of them, and originals, as one RGB PNG.
 
-  A strip for each small image: the image, each of its pixels as large as the pixels
-  of the large ones that it stands for, the K large ones, the original if there is
-  one. The strips are arranged as in `save_completions`.
+  Each small image has a strip: the image, the K large ones, the original if there is
+  one. The small image is enlarged to the size of the large ones. The strips are
+  arranged as in `save_completions`.
 
   Args:
-    small: [N, h, w, C] integers, values 0 .. levels - 1.
-    grown: [N, K, H, W, C], K of each image; H = f h and W = f w, f whole.
-    path: of the PNG; it is complete or not there.
+    small: integers [N, h, w, C], values 0 to levels - 1.
+    grown: [N, K, H, W, C], K of each image, with H = f h and W = f w, f whole.
+    path: of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
-    originals: [N, H, W, C], what the small images were made of.
-    scale: a value of a large image becomes scale x scale pixels; by default as in
-      `save_grid`.
+    originals: [N, H, W, C], the images of which the small ones were made.
+    scale: a value of a large image becomes scale x scale pixels; see `save_grid`.
+    caption: below the picture, and in the PNG's metadata.
 
   Raises:
-    InputError: shapes that do not fit each other, values out of range, or a
-      scale below 1.
+    InputError: shapes that do not fit each other, values out of range, or a scale below
+      1.
   """
   small, grown = np.asarray(small), np.asarray(grown)
   _check_images(small, levels)
@@ -139,23 +146,32 @@ def save_grown(
   layout = _Strips(grown, grown.shape[1] + 1 + (originals is not None), levels, scale)
   enlarged = layout.enlarge(small.repeat(factor, axis=1).repeat(factor, axis=2))
   original = None if originals is None else layout.enlarge(originals)
-  layout.write(enlarged, grown, original, path)
+  _write(layout.arrange(enlarged, grown, original), path, caption)
 
 
 class _Strips:
   """Strips of an image, K others made of it, and perhaps another one.
 
-  They are below each other and, where there are many, in several columns.
+  The strips are below each other. Many strips are in several columns.
 
-  Args:
-    several: [N, K, H, W, C].
-    in_strip: images in a strip.
-    levels, scale: see `save_completions`.
+  Attributes:
+    columns: strips beside each other.
+    scale: a value becomes scale x scale pixels.
+    gap: pixels between images.
+    levels: see `save_completions`.
   """
 
   def __init__(
       self, several: np.ndarray, in_strip: int, levels: int, scale: int | None
   ):
+    """Choose the layout.
+
+    Args:
+      several: the images made of others, [N, K, H, W, C].
+      in_strip: images in a strip.
+      levels: see `save_completions`.
+      scale: see `save_completions`.
+    """
     number, _, height, width, _ = several.shape
     self.columns = max(1, round(math.sqrt(number * height / (in_strip * width))))
     rows = math.ceil(number / self.columns)
@@ -165,15 +181,21 @@ class _Strips:
     self.levels = levels
 
   def enlarge(self, images: np.ndarray) -> np.ndarray:
-    """Values to RGB pixels, uint8 [N, scale H, scale W, 3]."""
+    """Return the RGB pixels of images, uint8 [N, scale H, scale W, 3]."""
     pixels = _enlarge(images, self.levels, self.scale)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
-  def write(
-      self, first: np.ndarray, several: np.ndarray, last: np.ndarray | None, path: str
-  ) -> None:
-    """Writes the PNG; `first` and `last` are pixels."""
-    # The parts of a strip are further apart than the images of the middle one.
+  def arrange(
+      self, first: np.ndarray, several: np.ndarray, last: np.ndarray | None
+  ) -> np.ndarray:
+    """Return the picture, uint8 [h, w, 3].
+
+    Args:
+      first: pixels of the first image of each strip, from `enlarge`.
+      several: the images made of others, [N, K, H, W, C].
+      last: pixels of the last image of each strip, if there is one.
+    """
+    # The parts of a strip are further apart than the images of its middle part.
     narrow, wide = (
         np.full((*first.shape[:2], pixels, 3), BACKGROUND, np.uint8)
         for pixels in (self.gap, 3 * self.gap)
@@ -186,11 +208,19 @@ class _Strips:
       parts += [wide, last]
     strips = np.concatenate(parts, axis=2)
     between = self.gap if self.columns == 1 else 6 * self.gap
-    write_png(_grid(strips, self.columns, self.gap, between), path)
+    return _grid(strips, self.columns, self.gap, between)
+
+
+def _write(pixels: np.ndarray, path: str, caption: Caption | None) -> None:
+  """Write a picture, uint8 [h, w, C], with its caption."""
+  if caption is None:
+    write_png(pixels, path)
+  else:
+    write_png(add_caption(pixels, caption), path, caption.metadata())
 
 
 def _check_images(images: np.ndarray, levels: int) -> None:
-  """Raises InputError unless `images` are [N, H, W, C] of values below `levels`."""
+  """Raise InputError unless `images` are [N, H, W, C] of values below `levels`."""
   if images.ndim != 4 or not images.size or images.shape[-1] not in (1, 3):
     raise InputError(
         f"Images of shape {images.shape}: a picture takes [N, H, W, C] with N of at"
@@ -206,27 +236,27 @@ def _check_images(images: np.ndarray, levels: int) -> None:
 def _check_several(
     what: str, several: np.ndarray, shape: tuple[int, ...], levels: int
 ) -> None:
-  """Raises InputError unless images are [N, K, H, W, C], [N, H, W, C] = `shape`."""
+  """Raise InputError unless images are [N, K, H, W, C], [N, H, W, C] = `shape`."""
   if (
       several.ndim != 5 or several.shape[1] < 1
       or (len(several), *several.shape[2:]) != tuple(shape)
   ):
-    number, *of_image = shape
+    number, *rest = shape
     raise InputError(
         f"{what} of shape {several.shape}: they must be [N, K, H, W, C] ="
-        f" [{number}, K, {', '.join(map(str, of_image))}], K of at least 1."
+        f" [{number}, K, {', '.join(map(str, rest))}], K of at least 1."
     )
   _check_images(several.reshape(-1, *several.shape[2:]), levels)
 
 
 def _check_positive(name: str, value: int | None) -> None:
-  """Raises InputError for a number below 1; None passes."""
-  if value is not None and value < 1:
-    raise InputError(f"{name}={value}: must be at least 1.")
+  """Raise InputError for a number below 1; None passes."""
+  if value is not None:
+    arguments.whole(name, value)
 
 
 def _default_scale(images: np.ndarray, rows: int, columns: int) -> int:
-  """Pixels for a value, in a picture of so many rows and columns of images."""
+  """Return the pixels of a value, in a picture of rows and columns of images."""
   _, height, width, _ = images.shape
   return max(1, min(
       _IMAGE_PIXELS // max(height, width),
@@ -234,18 +264,18 @@ def _default_scale(images: np.ndarray, rows: int, columns: int) -> int:
 
 
 def _enlarge(images: np.ndarray, levels: int, scale: int) -> np.ndarray:
-  """Values to pixels 0 .. 255: [N, H, W, C] to uint8 [N, scale H, scale W, C]."""
+  """Return the pixels of values [N, H, W, C], uint8 [N, scale H, scale W, C]."""
   pixels = np.round(images * (255.0 / (levels - 1))).astype(np.uint8)
   return pixels.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def _grid(tiles: np.ndarray, columns: int, margin: int, gap: int) -> np.ndarray:
-  """Tiles in rows from left to right on the background.
+  """Return tiles in rows from left to right on the background.
 
   Args:
     tiles: uint8 [N, h, w, C].
     columns: tiles in a row.
-    margin: pixels around all and between rows.
+    margin: pixels around the grid and between rows.
     gap: pixels between columns.
   """
   number, height, width, channels = tiles.shape

@@ -9,23 +9,23 @@ import time
 
 from IPython.display import Image, display
 
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization.learning_curves import draw_curves
 
 
 class LiveCurve:
   """Shows the learning curve of a run below the cell, and keeps it up to date.
 
-  It is `run_pictures.draw_curves` of the whole run, so one that is resumed shows the
-  steps from before, too. A model whose scales are trained one by one has figures of
-  the whole only where it is validated.
+  The curve is that of `learning_curves.draw_curves`, over the whole run. So a run that
+  is resumed shows its earlier steps too. A model whose scales are trained one by one
+  has figures of the whole only from validations.
   """
 
   def __init__(self, workdir: str, seconds: float = 5.0):
-    """Shows nothing yet.
+    """Show nothing yet.
 
     Args:
       workdir: of the run.
-      seconds: between two drawings, at least, as one takes a part of a second; but a
+      seconds: the least time between two drawings, as one takes a part of a second. A
         validation, of which there are few, is shown at once.
     """
     self._workdir, self._seconds = workdir, seconds
@@ -33,19 +33,19 @@ class LiveCurve:
     self._drawn = float("-inf")
 
   def __call__(self, line: dict) -> None:
-    """Draws the curve, if it is time.
+    """Draw the curve, if it is time.
 
     Args:
-      line: that was written to the run's `metrics.jsonl`.
+      line: the line that was written to the run's `metrics.jsonl`.
 
     Raises:
-      InputError: as `run_pictures.draw_curves`.
+      InputError: see `learning_curves.draw_curves`.
     """
     validated = "validation/nats_per_image" in line
     waited = time.monotonic() - self._drawn >= self._seconds
     if not validated and not (waited and "train/nats_per_image" in line):
       return
-    image = Image(run_pictures.draw_curves([self._workdir]))
+    image = Image(draw_curves([self._workdir]))
     if self._handle is None:
       self._handle = display(image, display_id=True)
     else:

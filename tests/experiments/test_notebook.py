@@ -21,7 +21,7 @@ import pixelrnn_jax as prnn
 from helpers.programs import EXPERIMENTS
 from pixelrnn_jax import data
 from pixelrnn_jax.runs.optimizer import make_schedule
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves
 
 PATH = EXPERIMENTS / "pixelrnn_jax.ipynb"
 SMALL = """\
@@ -151,7 +151,7 @@ def check_pictures(cells, workdir):
   for id in PICTURES:
     path, = (workdir / "samples").glob(names.get(id, f"{id}_*.png"))
     np.testing.assert_array_equal(shown[id][0], np.asarray(Image.open(path)))
-  run_pictures.draw_curves([str(workdir)], output=str(workdir / "again.png"))
+  learning_curves.draw_curves([str(workdir)], output=str(workdir / "again.png"))
   np.testing.assert_array_equal(
       shown["train"][0], np.asarray(Image.open(workdir / "again.png")))
   # The three kinds see more and more.

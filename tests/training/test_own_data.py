@@ -20,7 +20,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.training import evaluate_run, train
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 
 def make_photos(folder, seed=0, number=15):
@@ -81,7 +81,7 @@ def test_every_path_of_a_user_may_begin_with_home(home):
       (run_pictures.draw_conditionals, {}), (run_pictures.draw_nll, {})):
     path = draw("~/runs/own", output=f"~/pictures/{draw.__name__}.png", **options)
     assert path == f"{home}/pictures/{draw.__name__}.png" and os.path.exists(path)
-  run_pictures.draw_curves(["~/runs/own"])
+  learning_curves.draw_curves(["~/runs/own"])
   train(make_config(), "~/runs/own")
   assert not list((home / "here").iterdir())
   assert sorted(path.name for path in home.glob("[!.]*")) == [

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import pixelrnn_jax as prnn
+from helpers.pictures import assert_same_above_the_caption
 from pixelrnn_jax import data, ops
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
@@ -164,7 +165,7 @@ def test_pictures(run, tmp_path):
   grids.save_grown(
       small, grown.reshape(3, 2, 8, 8, 3), str(tmp_path / "expected.png"), 256,
       originals)
-  assert open(path, "rb").read() == (tmp_path / "expected.png").read_bytes()
+  assert_same_above_the_caption(path, tmp_path / "expected.png")
   # The user's own small images; there are no originals then.
   Image.fromarray(small[0]).save(tmp_path / "small.png")
   path = run_pictures.draw_grown(

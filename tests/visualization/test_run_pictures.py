@@ -11,6 +11,7 @@ from PIL import Image
 
 import pixelrnn_jax as prnn
 from helpers.folders import contents
+from helpers.pictures import assert_same_above_the_caption
 from helpers.programs import run_program
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import to_json
@@ -21,7 +22,12 @@ from pixelrnn_jax.runs.metrics import MetricsWriter
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.runs.state import init_state
-from pixelrnn_jax.visualization import figures, run_pictures
+from pixelrnn_jax.visualization import (
+  figures,
+  learning_curves,
+  picture_requests,
+  run_pictures,
+)
 from pixelrnn_jax.visualization.grids import HIDDEN, save_completions, save_grid
 
 
@@ -73,7 +79,25 @@ def test_samples(runs, tmp_path):
   images = prnn.sample(model, variables, jax.random.key(5), 3, 0.7)
   save_grid(images, str(tmp_path / "expected.png"), config.model.levels)
   assert path == str(tmp_path / "a" / "b.png")
-  assert pathlib.Path(path).read_bytes() == (tmp_path / "expected.png").read_bytes()
+  assert_same_above_the_caption(path, tmp_path / "expected.png")
+
+
+def test_what_a_picture_shows_is_in_its_metadata(runs, tmp_path):
+  path = str(tmp_path / "a.png")
+  config, _, _ = restored(runs["colour"])
+  expected = {
+      "config": config.name, "step": "0",
+      "Software": f"pixelrnn_jax {prnn.__version__}"}
+  workdir, test = str(runs["colour"]), data.load_source(config, "test").description
+  for draw, options, more in (
+      (run_pictures.draw_samples, dict(num=2, temperature=0.5, seed=7),
+       {"Title": "2 samples at temperature 0.5", "seed": "7"}),
+      (run_pictures.draw_completions, dict(num=1, completions=2),
+       {"Title": "hidden, 2 completions, original", "seed": "0", "data": test}),
+      (run_pictures.draw_nll, dict(num=1), {"data": test})):
+    draw(workdir=workdir, output=path, **options)
+    with Image.open(path) as picture:
+      assert (expected | more).items() <= picture.text.items()
 
 
 @pytest.mark.parametrize("arguments, name", [
@@ -99,7 +123,7 @@ def test_completions(runs, tmp_path, known_rows, kept):
   completions = completions.reshape(2, 3, 5, 7, 3)
   assert (completions[:, :, kept:] != images[:, None, kept:]).any()
   save_completions(images, known, completions, str(tmp_path / "b.png"), levels=256)
-  assert pathlib.Path(path).read_bytes() == (tmp_path / "b.png").read_bytes()
+  assert_same_above_the_caption(path, tmp_path / "b.png")
 
 
 def test_completions_of_the_users_files(runs, tmp_path):
@@ -110,9 +134,9 @@ def test_completions_of_the_users_files(runs, tmp_path):
   path = run_pictures.draw_completions(
       str(runs["colour"]), completions=1, patterns=[str(tmp_path / "*.png")],
       output=str(tmp_path / "out.png"))
-  picture = np.asarray(Image.open(path))
   scale = 192 // 7  # two strips of three images, 27 pixels a value
   gap = scale * 7 // 16
+  picture = np.asarray(Image.open(path))[:2 * 5 * scale + 3 * gap]
   assert picture.shape[1] == 3 * 7 * scale + 8 * gap
   # The last image that was read is the one in the lower right corner.
   corner = picture[-5 * scale - gap:-gap, -7 * scale - gap:-gap]
@@ -203,7 +227,7 @@ def test_receptive_field_of_a_run_and_of_a_config(runs, tmp_path, drawn, monkeyp
 
   config.model.dtype = "bfloat16"  # drawn in float32: the same pixels are seen
   path = run_pictures.draw_receptive_field(config, pixel=(2, 3))
-  assert path == "pixel_cnn_cifar10_smoke_receptive_field_2_3.png"
+  assert path == "runs/pictures/pixel_cnn_cifar10_smoke_receptive_field_2_3.png"
   assert Image.open(path).format == "PNG"
   (untrained,), names, _ = drawn[1]
   assert untrained.dtype == np.float32 and "untrained" in names[0]
@@ -231,9 +255,9 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
     (tmp_path / name).mkdir()
     shutil.copy(runs[kind] / layout.CONFIG, tmp_path / name)
     write_metrics(tmp_path / name, "digits" if name == "a" else "letters")
-  assert run_pictures.draw_curves(["a"]) == "a/samples/curves.png"
-  assert run_pictures.draw_curves(["a", "b/"]) == "curves.png"
-  assert run_pictures.draw_curves(["a", "c"], output="d.png") == "d.png"
+  assert learning_curves.draw_curves(["a"]) == "a/samples/curves.png"
+  assert learning_curves.draw_curves(["a", "b/"]) == "runs/pictures/curves.png"
+  assert learning_curves.draw_curves(["a", "c"], output="d.png") == "d.png"
   assert Image.open("d.png").format == "PNG"
   nats = ([(5, 95.0), (10, 90.0)], [(10, 90.0)])
   bits = ([(5, 1.5), (10, 1.0)], [(10, 1.0)])
@@ -266,17 +290,17 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
 ])
 def test_bad_curves(runs, workdirs, arguments, message):
   with pytest.raises(prnn.InputError, match=message):
-    run_pictures.draw_curves(
+    learning_curves.draw_curves(
         [name.format(run=runs["colour"]) for name in workdirs], **arguments)
 
 
 def test_pixels_of_small_images_and_of_text():
-  assert run_pictures._choose_pixels(None, 1, 1) == [(0, 0)]
-  assert run_pictures._choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
-  assert run_pictures.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
+  assert picture_requests.choose_pixels(None, 1, 1) == [(0, 0)]
+  assert picture_requests.choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
+  assert picture_requests.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
   for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b"):
     with pytest.raises(prnn.InputError, match="as in '0,0;5,12'"):
-      run_pictures.parse_pixels(text)
+      picture_requests.parse_pixels(text)
 
 
 @pytest.mark.parametrize("function, arguments, message", [

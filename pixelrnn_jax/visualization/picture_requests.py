@@ -1,0 +1,156 @@
+"""What a user asks of a picture: its file, its images, its pixels, checked."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pixelrnn_jax import arguments, data, files
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.runs import layout, pretrained
+from pixelrnn_jax.runs.restore import Run, load_images
+
+_MOST_PIXELS = 12  # Matplotlib draws a few diagrams, not thousands
+
+
+def parse_pixels(text: str) -> list[tuple[int, int]]:
+  """Return (row, column) of each pixel in "row,column;row,column;...".
+
+  Raises:
+    InputError: the text is not of that form.
+  """
+  if not re.fullmatch(r"\d+,\d+(;\d+,\d+)*", text):
+    raise InputError(
+        f"pixels={text!r}: give rows and columns from 0, as in '0,0;5,12'."
+    )
+  pairs = (pair.split(",") for pair in text.split(";"))
+  return [(int(row), int(column)) for row, column in pairs]
+
+
+def output_path(
+    run: Run, workdir: str, output: str | None, kind: str, seed: int | None = None,
+    temperature: float = 1.0,
+) -> str:
+  """Return the path of a picture of a run, checked.
+
+  Args:
+    run: the run.
+    workdir: its work directory, or the name of a model in the package.
+    output: the user's path. Without it the name says what is drawn, and the folder is
+      the work directory's `samples/`, or `runs/pictures/` for a model in the package.
+    kind: what is drawn.
+    seed: of the key, if there is one.
+    temperature: of the samples.
+
+  Raises:
+    InputError: no picture can be written there.
+  """
+  name = f"{kind}_step_{run.step:08d}"
+  name += "" if seed is None else f"_seed_{seed}"
+  name += "" if temperature == 1 else f"_temperature_{temperature:g}"
+  if pretrained.is_name(workdir):
+    default = os.path.join(layout.PICTURES, f"{workdir}_{name}.png")
+  else:
+    default = os.path.join(files.expand(workdir), layout.SAMPLES, f"{name}.png")
+  return check_output(output or default)
+
+
+def check_output(path: str) -> str:
+  """Return a path with `~` expanded.
+
+  Raises:
+    InputError: no picture can be written there.
+  """
+  path = files.expand(path)
+  if not path.endswith(".png"):
+    raise InputError(f"output={path!r}: pictures are PNG files; end it in .png.")
+  if os.path.isdir(path):
+    raise InputError(f"output={path!r} is a directory. Give the path of a file.")
+  if part := files.unwritable_part(os.path.dirname(path)):
+    raise InputError(
+        f"output={path!r}: {part!r} is not a directory that can be written to."
+        " Use another output."
+    )
+  return path
+
+
+def make_folder(path: str) -> None:
+  """Make the directory of a file that is about to be written."""
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+
+
+def chosen_images(
+    run: Run, split: str, moved: Mapping[str, str] | None,
+    patterns: Sequence[str] | None, num: int | None, default: int,
+    most: int | None = None, factors: tuple[int, ...] = (),
+) -> tuple[np.ndarray, str]:
+  """Return the images of a picture: the user's own, or the first ones of a split.
+
+  Args:
+    run: the run.
+    split: the split, if there are no patterns.
+    moved: see `load_images`.
+    patterns: the user's own images; see `data.GivenImages`.
+    num: number of images, if the user says it.
+    default: number of images otherwise. All named files are taken.
+    most: the most images that the picture holds.
+    factors: the user's own images are subsampled by them.
+
+  Returns:
+    uint8 [num, H, W, C], and a description.
+
+  Raises:
+    InputError: there are too few or too many images, or they cannot be read.
+  """
+  config = run.config
+  if num is not None:
+    num = arguments.whole("num", num)
+  if patterns is not None:
+    images = data.GivenImages(
+        patterns, config.model.image_shape, config.model.levels, factors)
+    there, whose = len(images), "images are given"
+    wanted = num or (there if images.named else min(default, there))
+  else:
+    images = load_images(run, split, moved)
+    there, whose = len(images), f"images are in the {split} split"
+    wanted = num or min(default, there)
+  if wanted > there:
+    raise InputError(f"num={wanted}, but only {there} {whose}. Ask for fewer.")
+  if most is not None and wanted > most:
+    raise InputError(
+        f"{wanted} images: such a picture holds at most {most}. Ask for fewer, with"
+        " num."
+    )
+  if isinstance(images, data.GivenImages):
+    return images.read(wanted), "own images"
+  return np.stack([images[i] for i in range(wanted)]), images.description
+
+
+def choose_pixels(
+    pixels: Sequence[tuple[int, int]] | None, height: int, width: int
+) -> list[tuple[int, int]]:
+  """Return the pixels, checked, or four that are evenly spread.
+
+  Args:
+    pixels: (row, column) of each, if the user chose them.
+    height: H.
+    width: W.
+
+  Raises:
+    InputError: there are too many, or one is outside the image.
+  """
+  if pixels is None:
+    rows, columns = ((size // 4, 3 * size // 4) for size in (height, width))
+    return list(dict.fromkeys((r, c) for r in rows for c in columns))
+  if not 1 <= len(pixels) <= _MOST_PIXELS:
+    raise InputError(
+        f"{len(pixels)} pixels: such a picture holds 1 to {_MOST_PIXELS}."
+    )
+  for row, column in pixels:
+    if not (0 <= row < height and 0 <= column < width):
+      raise InputError(
+          f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0"
+          f" to {width - 1}."
+      )
+  return list(pixels)
