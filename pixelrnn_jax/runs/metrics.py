@@ -112,11 +112,11 @@ def read_metrics(workdir: str) -> list[dict]:
 def training_minutes(lines: list[dict], batch_size: int) -> list[float]:
   """Return the minutes of training up to each line, without validations.
 
-  They follow from the images/s of the lines. A line without a speed took its steps as
-  fast as the next line that has one.
+  They follow from the images/s of the lines. The steps of a line without a speed have
+  the speed of the next line that has one.
 
   Args:
-    lines: of one run, in order, as `read_metrics` returns them.
+    lines: of one run, in order, from `read_metrics`.
     batch_size: images a step.
   """
   minutes, now, last, waiting = [], 0.0, 0, 0
@@ -137,9 +137,9 @@ def thin(lines: list[dict], batch_size: int, points: int = 60) -> list[dict]:
   Steps and minutes (`training_minutes`) up to each line stay as they are.
 
   Args:
-    lines: of one run, in order, as `read_metrics` returns them.
+    lines: of one run, in order, from `read_metrics`.
     batch_size: images a step.
-    points: lines of training that are left, about.
+    points: approximate number of lines of training that are left.
   """
   minutes = training_minutes(lines, batch_size)
   width = -(-lines[-1]["step"] // points)

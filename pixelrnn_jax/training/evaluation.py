@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import jax
 import numpy as np
 
 from pixelrnn_jax import data, files, progress
 from pixelrnn_jax.configs.schema import Config, ModelConfig
-from pixelrnn_jax.errors import Diverged, InputError, out_of_memory
+from pixelrnn_jax.errors import Diverged, out_of_memory
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   nats_to_bits_per_dim,
@@ -22,11 +23,10 @@ from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.training import parallel
 
-SPLITS = ("train", "validation", "test")
 PACKAGES = ("pixelrnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
             "grain", "numpy")
-# Of n groups, a standard error is itself off by a share of 1 / sqrt(2 (n - 1)): by a
-# quarter for ten, by half for three.
+# A standard error over n groups has itself a relative error of 1 / sqrt(2 (n - 1)): a
+# quarter for ten groups, a half for three.
 FEWEST_GROUPS = 10
 
 
@@ -35,19 +35,18 @@ class Evaluation:
   """Negative log-likelihood over a split.
 
   Attributes:
-    nats_per_image: mean of -log p(x).
-    nats_standard_error: standard deviation over the images, divided by the root
-      of their number; None for a single image, which has none. Of images that are
-      not independent, see `standard_error`.
+    nats_per_image: mean of -log p(x), in nats.
+    nats_standard_error: its standard error, from `standard_error`; None if there is
+      none.
     bits_per_dim: the same mean, in bits per value of the image.
     bits_standard_error: its standard error.
-    images: how many.
-    groups: what the standard error is over, in words, where it is not over the
-      images; "" where it is.
-    bound: what the figures bound, for a multi-scale model, whose figures are of all
-      scales together; "" if they are exact.
-    scales: of a multi-scale model the figures of each scale by size, given the scale
-      before it, the coarsest first, in bits per value of that scale.
+    images: number of images.
+    groups: the groups over which the standard error is taken, in words; "" if it is
+      taken over the images.
+    bound: a note that the figures are bounds, as those of all scales of a multi-scale
+      model together are; "" if they are exact.
+    scales: the figures of each scale of a multi-scale model, by size, the coarsest
+      first. A scale is given the one before it, and has bits per value of its own.
   """
 
   nats_per_image: float
@@ -60,6 +59,7 @@ class Evaluation:
   scales: dict[str, "Evaluation"] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
+    """Return the figures as text."""
     sign = "<= " if self.bound else ""
     text = (
         f"{sign}{with_error(self.nats_per_image, self.nats_standard_error, 3)}"
@@ -69,14 +69,14 @@ class Evaluation:
     if self.bound:
       text += f" [{self.bound}"
       before = ""
-      for size, of_scale in self.scales.items():
-        text += f"; {size}{before}: {of_scale}"
+      for size, figures in self.scales.items():
+        text += f"; {size}{before}: {figures}"
         before = f" given {size}"
       text += "]"
     return text
 
   def over(self) -> str:
-    """Return how many images the mean is over, and what its standard error is over."""
+    """Return over what the mean and its standard error are taken, as text."""
     if not self.groups:
       return f"{self.images} images"
     if self.nats_standard_error is None:
@@ -85,19 +85,20 @@ class Evaluation:
     return f"{self.images} images, the standard error over {self.groups}"
 
   def record(self) -> dict:
-    """The fields for JSON: `groups`, `bound` and `scales` only where there are any."""
+    """Return the fields for JSON, without those that say nothing."""
     fields = dict(vars(self))
     if not self.groups:
       del fields["groups"]
     if self.scales:
-      fields["scales"] = {size: of.record() for size, of in self.scales.items()}
+      fields["scales"] = {
+          size: figures.record() for size, figures in self.scales.items()}
     else:
       del fields["bound"], fields["scales"]
     return fields
 
 
 def with_error(figure: float, error: float | None, digits: int) -> str:
-  """A figure and its standard error as text; the figure alone if it has none."""
+  """Return a figure and its standard error as text; the figure alone if it has none."""
   if error is None:
     return f"{figure:.{digits}f}"
   return f"{figure:.{digits}f} +/- {error:.{digits}f}"
@@ -111,12 +112,18 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
     label: str = "evaluating",
 ) -> Evaluation | None:
-  """Evaluates parameters on every image of a source, once.
+  """Evaluate parameters on every image of a source, once.
 
-  Args: see `image_nats`.
+  Args:
+    eval_step: see `image_nats`.
+    params: see `image_nats`.
+    source: see `image_nats`.
+    config: see `image_nats`.
+    stop: see `image_nats`.
+    label: see `image_nats`.
 
   Returns:
-    The figures, or None if it was ended.
+    The figures, or None if the evaluation was ended.
 
   Raises:
     Diverged: an image's figure is not finite.
@@ -145,12 +152,12 @@ def image_nats(
     params: the model's parameters, from `parallel.replicate`.
     source: images, from `data.load_source`.
     config: for the batch size and the image's shape.
-    stop: asked after each batch; True ends the evaluation.
+    stop: called after each batch. True ends the evaluation.
     label: of the progress bar.
 
   Returns:
-    Nats of each of the model's scales, float64 [N, S], in the order of the images;
-    None if it was ended.
+    Nats of each of the model's S scales, float64 [N, S], in the order of the images;
+    None if the evaluation was ended.
   """
   results = []
   batches = data.eval_batches(
@@ -173,13 +180,20 @@ def summarize_scales(
     nats: np.ndarray, config: ModelConfig, groups: np.ndarray | None = None,
     kind: str = "",
 ) -> Evaluation:
-  """The figures of the [N, S] negative log-likelihoods of a model's scales.
+  """Return the figures of the negative log-likelihoods of a model's scales.
 
-  Groups and errors: see `summarize`.
+  Args:
+    nats: float64 [N, S].
+    config: of the model.
+    groups: see `summarize`.
+    kind: see `summarize`.
+
+  Raises:
+    Diverged: some of the nats are not finite.
   """
   total = summarize(nats.sum(axis=1), config.image_shape, groups, kind)
-  if config.multi_scale:
-    total.bound = bound_note(config)
+  total.bound = bound_note(config)
+  if total.bound:
     total.scales = {
         scale_name(config, s): summarize(nats[:, s], shape, groups, kind)
         for s, shape in enumerate(config.scale_shapes())}
@@ -190,17 +204,17 @@ def summarize(
     nats: np.ndarray, image_shape: tuple[int, int, int],
     groups: np.ndarray | None = None, kind: str = "",
 ) -> Evaluation:
-  """The figures of [N] negative log-likelihoods in nats, float64.
+  """Return the figures of negative log-likelihoods.
 
   Args:
-    nats: of the images.
+    nats: of the images, float64 [N].
     image_shape: (H, W, C) of an image.
-    groups: of images that are not independent, a number for each; see
-      `standard_error`.
+    groups: the number of each image's group, [N], for images that are not independent;
+      see `standard_error`.
     kind: what a group is, in the plural.
 
   Raises:
-    Diverged: some of them are not finite.
+    Diverged: some of the nats are not finite.
   """
   broken = np.count_nonzero(~np.isfinite(nats))
   if broken:
@@ -227,20 +241,20 @@ def standard_error(
 ) -> float | None:
   """Return the standard error of the mean of values, which may come in groups.
 
-  With G groups of values that are independent of each other, whatever holds within
-  one, N values in all and their mean m,
+  The G groups are independent of each other. The values within a group need not be.
+  With N values in all and their mean m,
 
       error^2 = G / (G - 1) sum_g (sum_{i in g} (x_i - m))^2 / N^2.
 
-  This is the cluster-robust variance of a mean. With a value in each group it is the
+  This is the cluster-robust variance of a mean. With one value in each group it is the
   sample variance over N.
 
   Args:
     values: float64 [N].
-    groups: a number for each value, [N]; None if every value is a group.
+    groups: the number of each value's group, [N]; None if every value is a group.
 
   Returns:
-    The error; None of a single value, or of fewer than `FEWEST_GROUPS` groups.
+    The error; None for a single value, or for fewer than `FEWEST_GROUPS` groups.
   """
   sums, fewest = values - np.mean(values), 2
   if groups is not None:
@@ -256,32 +270,32 @@ def evaluate_run(
     workdir: str, split: str = "test", which: str = "last",
     moved: Mapping[str, str] | None = None,
 ) -> dict:
-  """Evaluates a checkpoint, prints the figures and writes `evaluation.json`.
+  """Evaluate a checkpoint, print the figures and write `evaluation.json`.
 
   Args:
-    workdir: of the run; or the name of a model in the package, for which nothing is
-      written.
+    workdir: of the run, or the name of a model in the package. For such a model nothing
+      is written.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
     moved: see `load_images`.
 
   Returns:
-    What was printed; see `report`.
+    The record; see `report`.
 
   Raises:
-    InputError: another split or checkpoint, no such run, or no data.
+    InputError: there is no such split, checkpoint or run, or no data.
   """
-  if split not in SPLITS:
-    raise InputError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
+  data.check_split(split)
   workdir = files.expand(workdir)
   run = load_run(workdir, which)
   source = load_images(run, split, moved)
   eval_step = parallel.make_eval_step(run.model)
   params = parallel.replicate(run.params)
   evaluation = evaluate(eval_step, params, source, run.config)
+
   return report(
       None if pretrained.is_name(workdir) else workdir, run.config, run.step, which,
-      split, source.description, evaluation)
+      split, source.description, cast(Evaluation, evaluation))
 
 
 def report(
@@ -293,19 +307,19 @@ def report(
     description: str,
     evaluation: Evaluation,
 ) -> dict:
-  """Prints an evaluation and writes it to `evaluation.json`, on process 0.
+  """Print an evaluation and write it to `evaluation.json`, on process 0.
 
   Args:
-    workdir: of the run; None writes nothing.
+    workdir: of the run. None writes nothing.
     config: of the run.
     step: of the checkpoint.
-    which: `last` or `best`: how the checkpoint was chosen.
-    split: that was evaluated.
+    which: how the checkpoint was chosen, `last` or `best`.
+    split: the split that was evaluated.
     description: of the data.
     evaluation: the figures.
 
   Returns:
-    The record: the figures and what they are of.
+    The record: the figures, and the split, data, checkpoint, device and versions.
   """
   record = {
       **evaluation.record(),
@@ -329,11 +343,14 @@ def report(
 
 
 def read_evaluation(workdir: str, step: int) -> dict | None:
-  """The record of `report`, if it is of the test split and the last checkpoint.
+  """Return the record of `report`, if it is of the test split and the last checkpoint.
 
   Args:
     workdir: of the run.
-    step: that of the checkpoint.
+    step: of the checkpoint.
+
+  Returns:
+    The record; None if there is none, or one of something else.
   """
   text = files.read_text(os.path.join(workdir, layout.EVALUATION))
   try:
@@ -346,7 +363,7 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
 
 
 def _version(package: str) -> str:
-  """The version of an installed package."""
+  """Return the version of an installed package."""
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

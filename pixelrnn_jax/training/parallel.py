@@ -1,15 +1,16 @@
-"""All devices: the one place that calls `jax.pmap`.
+"""All devices: the one place of training that calls `jax.pmap`.
 
-The state has no device axis: it goes in and comes out replicated
-(`in_axes=None`, `out_axes=None`), an ordinary tree. Batches are split, [B, ...]
-to [D, B / D, ...] with D the devices of this process. The same code runs on one
-CPU, several accelerators and several processes.
+The state is an ordinary tree without a device axis. It goes in and comes out replicated
+(`in_axes=None`, `out_axes=None`). Batches are split, [B, ...] to [D, B / D, ...] with D
+the number of this process's devices. The same code runs on one CPU, on several
+accelerators and in several processes.
 """
 
 import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,29 +24,30 @@ from pixelrnn_jax.configs.schema import Config, TrainConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.training import step
 
-# Where h is larger, one product keeps all cores busy, and the parameters of a device
-# are too large to hold them once for each core.
+# With a larger h, one product keeps all cores busy, and the parameters are too large to
+# hold them once for each core.
 _CORES_PAY = 128
+_CONFIG: Any = jax.config  # JAX's stubs do not know its fields
 
 
 def use_cores(*configs: Config) -> None:
-  """Makes the cores of a CPU devices of JAX, so that each takes its own images.
+  """Make each core of a CPU a device of JAX, so that each takes its own images.
 
-  XLA takes products as small as MNIST's to one core. It has no effect on a GPU or TPU,
-  in one of several processes, where JAX_NUM_CPU_DEVICES or XLA_FLAGS say how many
-  devices there are, for models of h > 128, or after JAX's first computation.
+  XLA runs products as small as MNIST's on one core. The function has no effect on a GPU
+  or TPU, in one of several processes, if JAX_NUM_CPU_DEVICES or XLA_FLAGS set the
+  number of devices, for models of h > 128, or after JAX's first computation.
 
   Args:
-    configs: of what will be run; as many cores are used as divide their batches of
-      training.
+    *configs: of the runs that follow. The number of cores divides the training batch of
+      each.
 
   Raises:
-    InputError: a config that cannot work.
+    InputError: a config cannot work.
   """
   for config in configs:
     config.validate()
   chosen = (
-      jax.config.jax_num_cpu_devices >= 0
+      _CONFIG.jax_num_cpu_devices >= 0
       or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""))
   if chosen or jax.distributed.is_initialized():
     return
@@ -54,14 +56,14 @@ def use_cores(*configs: Config) -> None:
 
 
 def _cores() -> int:
-  """The cores that this process may run on, each hyperthread being one."""
+  """Return the number of cores that this process may use; a hyperthread is one."""
   if hasattr(os, "sched_getaffinity"):  # not on macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def _count(cores: int, configs: Sequence[Config]) -> int:
-  """How many of the cores divide each config's batch; 1 for large models."""
+  """Return the most cores that divide each config's batch; 1 for large models."""
   if any(config.model.hidden > _CORES_PAY for config in configs):
     return 1
 
@@ -74,23 +76,28 @@ def _count(cores: int, configs: Sequence[Config]) -> int:
 
 
 def settings() -> dict[str, str]:
-  """What the user can set in JAX and its libraries that changes a run's rounding."""
-  flags = [  # but for the number of devices, which is known otherwise
+  """Return the settings of JAX and its libraries that change a run's rounding."""
+  flags = [  # the number of devices is recorded elsewhere
       flag for flag in os.environ.get("XLA_FLAGS", "").split()
       if not flag.startswith("--xla_force_host_platform_device_count")]
   return {
       "jaxlib": jaxlib.version.__version__,
-      "jax_enable_x64": str(jax.config.jax_enable_x64),
-      "jax_default_matmul_precision": str(jax.config.jax_default_matmul_precision),
-      "jax_default_prng_impl": str(jax.config.jax_default_prng_impl),
-      "jax_threefry_partitionable": str(jax.config.jax_threefry_partitionable),
+      "jax_enable_x64": str(_CONFIG.jax_enable_x64),
+      "jax_default_matmul_precision": str(_CONFIG.jax_default_matmul_precision),
+      "jax_default_prng_impl": str(_CONFIG.jax_default_prng_impl),
+      "jax_threefry_partitionable": str(_CONFIG.jax_threefry_partitionable),
       "XLA_FLAGS": " ".join(sorted(flags)),
       "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
   }
 
 
 def check_batch_size(config: TrainConfig, devices: int | None = None) -> None:
-  """Raises InputError where a batch cannot be split over all devices, or so many."""
+  """Raise InputError if a batch cannot be split over the devices.
+
+  Args:
+    config: with the batch sizes.
+    devices: number of devices. The default is all devices of all processes.
+  """
   devices, processes = devices or jax.device_count(), jax.process_count()
   if config.batch_size % devices:
     lower = config.batch_size // devices * devices
@@ -116,11 +123,18 @@ def make_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, accumulate: int = 1,
     scale: int = -1, devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
-  """`step.train_step` of a scale over all devices, or over those given.
+  """Return `step.train_step` over devices.
+
+  Args:
+    model: see `step.train_step`.
+    optimizer: see `step.train_step`.
+    accumulate: see `step.train_step`.
+    scale: see `step.train_step`.
+    devices: the devices. The default is all devices.
 
   Returns:
-    A function (state, images) -> (state, metrics) with images of `shard`. It
-    consumes the state that it is given: use the one that it returns.
+    A function (state, images) -> (state, metrics), with images from `shard`. It
+    consumes the state that it is given. Use the one that it returns.
   """
   return jax.pmap(
       functools.partial(step.train_step, model, optimizer, accumulate, scale),
@@ -130,11 +144,14 @@ def make_train_step(
 
 
 def make_eval_step(model: nn.Module) -> Callable:
-  """`step.eval_step` over all devices.
+  """Return `step.eval_step` over all devices.
+
+  Args:
+    model: from `build_model`.
 
   Returns:
-    A function (params, images, mask) -> (nats, mask), with images and mask of
-    `shard`; the results cover the batch of all processes.
+    A function (params, images, mask) -> (nats, mask), with images and mask from
+    `shard`. The results cover the batch of all processes.
   """
   return jax.pmap(
       functools.partial(step.eval_step, model),
@@ -144,9 +161,10 @@ def make_eval_step(model: nn.Module) -> Callable:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """A context that all processes leave with an InputError, or none.
+  """Raise an InputError of one process on all of them.
 
-  Otherwise the others would wait for the one that has found something wrong.
+  Otherwise the others would hang at the next collective. All processes must enter the
+  context together.
   """
   problem = None
   try:
@@ -164,11 +182,15 @@ def together() -> Iterator[None]:
     raise problem
 
 
-def replicate(tree, devices: Sequence[jax.Device] | None = None):
-  """The tree on all devices, or those given, laid out as the steps return it.
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+  """Return the tree on devices, laid out as the steps return it.
 
-  Without this the second training step would be compiled anew. It goes through
-  the host, as devices of other processes cannot be copied to directly.
+  With another layout the second training step would be compiled anew. The tree goes
+  through the host, because devices of other processes cannot be copied to directly.
+
+  Args:
+    tree: of arrays.
+    devices: the devices. The default is all devices.
   """
   mesh = Mesh(np.array(devices or jax.devices()), (step.AXIS,))
   return jax.device_put(
@@ -176,22 +198,25 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
 
 
 def shard(batch: np.ndarray) -> np.ndarray:
-  """[B, ...] to [D, B / D, ...], D being this process's devices."""
+  """Reshape [B, ...] to [D, B / D, ...], D being the number of local devices."""
   return batch.reshape(jax.local_device_count(), -1, *batch.shape[1:])
 
 
 def pad(batch: np.ndarray) -> np.ndarray:
-  """Zeros appended to [B, ...], so that the devices divide B."""
+  """Append zeros to [B, ...], so that the number of local devices divides B."""
   missing = -len(batch) % jax.local_device_count()
   return np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
 
 
 def wait(results: list) -> None:
-  """Bounds the steps in flight, given the results of the steps so far.
+  """Bound the number of steps in flight.
 
-  Virtual CPU devices share threads, and a collective whose steps queue up can
-  deadlock: with several of them every step is waited for. Otherwise one step
-  runs while the next is being prepared.
+  One step runs while the next is being prepared. But virtual CPU devices share threads,
+  and collectives of queued steps can deadlock. So with several CPU devices every step
+  is waited for.
+
+  Args:
+    results: of the steps so far.
   """
   several_cpus = jax.default_backend() == "cpu" and jax.local_device_count() > 1
   jax.block_until_ready(results[-1:] if several_cpus else results[-2:-1])

@@ -1,8 +1,8 @@
-"""Notices at once when another of several processes is gone.
+"""Noticing at once when another of several processes is gone.
 
-JAX does so after its heartbeat's timeout of minutes, and then aborts. A process that
-is killed closes its connections: each process keeps one with process 0 and does
-nothing but wait for its end.
+JAX notices after its heartbeat's timeout of minutes, and then aborts. But the system
+closes the connections of a process that is killed. So each process keeps a connection
+with process 0, and waits for its end.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ _SECONDS = 10.0  # for the connections to be made
 
 @contextlib.contextmanager
 def watch(host: str | None, lost: Callable[[int], None]) -> Iterator[None]:
-  """A context in which the end of another process is noticed.
+  """Watch the other processes within this context.
 
-  All processes enter it together. One that leaves it without an error, or
-  interrupted as all of them are, says so to the others, who then do not take it for
-  lost. Where no connection can be made, nothing is watched.
+  All processes must enter it together. A process that leaves it without an error, or
+  because all are interrupted, tells the others, which then do not take it for lost. If
+  no connection can be made, nothing is watched.
 
   Args:
-    host: the address of process 0; None asks the system for its name.
+    host: the address of process 0. None asks the system for its name.
     lost: called with the index of a process that is gone, in a thread of its own.
   """
   connections = _connect(host)
@@ -45,14 +45,14 @@ def watch(host: str | None, lost: Callable[[int], None]) -> Iterator[None]:
 
 
 def _part(connections: dict[int, socket.socket]) -> None:
-  """Tells the others that this process ends as it should."""
+  """Tell the others that this process ends as it should."""
   for connection in connections.values():
     with contextlib.suppress(OSError):
       connection.sendall(_GOODBYE)
 
 
 def _wait(index: int, connection: socket.socket, lost: Callable[[int], None]) -> None:
-  """Waits for the end of a connection."""
+  """Wait for the end of a connection, and call `lost` if it came without a goodbye."""
   try:
     said = connection.recv(1)
   except OSError:
@@ -62,7 +62,7 @@ def _wait(index: int, connection: socket.socket, lost: Callable[[int], None]) ->
 
 
 def _connect(host: str | None) -> dict[int, socket.socket]:
-  """The connections of this process, by the index of the other one."""
+  """Return the connections of this process, by the index of the other process."""
   server, address = None, ("", 0)
   if jax.process_index() == 0:
     with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def _connect(host: str | None) -> dict[int, socket.socket]:
       server = socket.create_server((host, 0), backlog=jax.process_count())
       server.settimeout(_SECONDS)
       address = server.getsockname()
-  # As numbers, which is all that processes can exchange.
+  # Processes can exchange only numbers.
   packed = np.zeros(6, np.int32)
   if address[1]:
     packed[:] = [*socket.inet_aton(address[0]), *divmod(address[1], 256)]

@@ -10,23 +10,27 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopSignals:
   """A context in which the first SIGTERM or SIGINT is only remembered.
 
-  The second one acts as it would have outside, and so does the first one after
-  `release`. In a thread other than the main one signals cannot be caught, and are not.
+  The second one acts as it would have outside. After `release` the first one does so
+  too. Signals can be caught in the main thread only. In another thread the context does
+  nothing.
 
   Attributes:
     received: the signal's number, or 0.
   """
 
   def __init__(self):
+    """Start without a signal."""
     self.received = 0
     self._previous = {}
 
   def __enter__(self) -> "StopSignals":
+    """Catch the signals, and return itself."""
     if threading.current_thread() is threading.main_thread():
       self._previous = {s: signal.signal(s, self._remember) for s in SIGNALS}
     return self
 
   def __exit__(self, *_) -> None:
+    """Put back the handlers."""
     self.release()
 
   def release(self) -> None:
@@ -36,8 +40,9 @@ class StopSignals:
     self._previous = {}
 
   def _remember(self, number: int, _) -> None:
+    """Remember a signal, tell the user, and let the next one act at once."""
     self.received = number
     name = signal.Signals(number).name
-    # Not print: the signal may have come in the middle of one.
+    # print is not used, because the signal may have come in the middle of one.
     os.write(2, f"\n{name}: stopping after this step, again: at once\n".encode())
     self.release()

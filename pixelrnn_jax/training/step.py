@@ -1,56 +1,58 @@
 """The step of one device: pure functions under the axis name `devices`.
 
-`parallel.py` maps them over the devices. Shapes: B images of one device, D
-devices, A parts of a device's share that are taken one after the other, S scales (1
-for most models).
+`parallel.py` maps them over the devices.
+
+Shapes: B images of one device, D devices, A parts of a device's share of the batch that
+are taken one after the other, S scales (1 for most models).
 """
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jaxtyping import PyTree
 
 from pixelrnn_jax.inference import likelihood
-from pixelrnn_jax.runs.state import TrainState, trained_scales
+from pixelrnn_jax.models import Model
+from pixelrnn_jax.runs.state import TrainState, by_scale, join_scales, trained_scales
 
 AXIS = "devices"
 
 
 def train_step(
-    model: nn.Module,
+    model: Model,
     optimizer: optax.GradientTransformation,
     accumulate: int,
     scale: int,
     state: TrainState,
     images: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One step down the mean negative log-likelihood, in nats per dimension.
+  """Take one step down the mean negative log-likelihood, in nats per dimension.
 
       loss = -1 / (D B H W C) sum_n log p(x_n)
 
-  Per dimension, so that gradients have one scale whatever the image's size. Of a
-  multi-scale model it is the sum of the scales' losses, each over its own
-  dimensions. As the scales share no parameter and each has its own optimiser, to
-  train them together or one by one on the same batches is the same.
+  The loss is per dimension, so that gradients have one scale whatever the image's size.
+  The loss of a multi-scale model is the sum of the scales' losses, each over its own
+  dimensions. The scales share no parameter, and each has its own optimiser. So training
+  them together or one by one on the same batches is the same.
 
-  The gradient of the sum over B images is that of A parts, added up: only the
-  values of B / A images are in memory at a time.
+  The gradients of A parts are added up, so that the values of only B / A images are in
+  memory at a time.
 
   Args:
     model: from `build_model`.
     optimizer: from `make_optimizer`.
     accumulate: A, which divides B.
-    scale: the one that is trained, -1 for all; the others stay as they are.
+    scale: the scale that is trained; -1 trains all. The others stay as they are.
     state: the same on all devices.
-    images: [B, H, W, C] uint8, this device's part of the batch.
+    images: uint8 [B, H, W, C], this device's part of the batch.
 
   Returns:
-    The next state, the same on all devices, and over all devices
+    The next state, the same on all devices, and metrics over all devices:
       nats: sum of -log p(x) of each scale that is trained, float32 [S].
-      images: how many images, int32 scalar.
+      images: number of images, int32 scalar.
       grad_norm: global norm of the gradient before clipping, float32 scalar.
   """
   trained = trained_scales(model.config, scale)
@@ -60,8 +62,8 @@ def train_step(
   def loss_fn(params, images):
     nats = jax.tree.leaves(
         likelihood.total_nats(model, {"params": params}, images))
-    loss = sum(nats[s] / (count * math.prod(shapes[s])) for s in trained)
-    return loss, jnp.stack([nats[s] for s in trained])
+    losses = [nats[s] / (count * math.prod(shapes[s])) for s in trained]
+    return sum(losses), jnp.stack([nats[s] for s in trained])
 
   gradient = jax.grad(loss_fn, has_aux=True)
   if accumulate == 1:
@@ -75,8 +77,8 @@ def train_step(
         lambda i, sums: jax.tree.map(
             jnp.add, sums, gradient(state.params, parts[i])),
         zeros)
-  # The mean is taken of the gradients: inside loss_fn it would be transposed
-  # into another sum over the devices.
+  # The mean is taken of the gradients. Inside loss_fn it would be transposed into
+  # another sum over the devices.
   grads = lax.pmean(grads, AXIS)
   metrics = {
       "nats": lax.psum(nats, AXIS),
@@ -84,36 +86,32 @@ def train_step(
       "grad_norm": optax.tree.norm(grads),
   }
 
-  def update(params, grads, opt_state):
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  if model.config.multi_scale:
-    params, opt_state = dict(state.params), dict(state.opt_state)
-    for name in (model.parameter_names[s] for s in trained):
-      params[name], opt_state[name] = update(
-          params[name], grads[name], opt_state[name])
-  else:
-    params, opt_state = update(state.params, grads, state.opt_state)
-  return TrainState(params, opt_state, state.step + 1), metrics
+  params, opt_states, gradients = (
+      by_scale(model, tree) for tree in (state.params, state.opt_state, grads))
+  for s in trained:
+    updates, opt_states[s] = optimizer.update(gradients[s], opt_states[s], params[s])
+    params[s] = optax.apply_updates(params[s], updates)
+  return TrainState(
+      join_scales(model, params), join_scales(model, opt_states), state.step + 1
+  ), metrics
 
 
 def eval_step(
-    model: nn.Module, params, images: jax.Array, mask: jax.Array
+    model: Model, params: PyTree, images: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Negative log-likelihoods of a batch, gathered from all devices.
+  """Return the negative log-likelihoods of a batch, gathered from all devices.
 
-  Every image's figure goes to the host, where sums are in float64: a variance
-  from float32 sums of squares would lose its digits.
+  Every image's figure goes to the host, where sums are in float64. A variance from
+  float32 sums of squares would lose its digits.
 
   Args:
     model: from `build_model`.
     params: the same on all devices.
-    images: [B, H, W, C] uint8, this device's part of the batch.
-    mask: [B] bool, False for padding.
+    images: uint8 [B, H, W, C], this device's part of the batch.
+    mask: bool [B], False for padding.
 
   Returns:
-    nats [D B, S] float32, -log p(x) of each image and scale, and mask [D B] bool.
+    -log p(x) of each image and scale, float32 [D B, S], and the mask, bool [D B].
   """
   nats = -likelihood.log_prob_by_scale(model, {"params": params}, images)
   return lax.all_gather((nats, mask), AXIS, tiled=True)

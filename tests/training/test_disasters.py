@@ -36,7 +36,7 @@ def at_step(monkeypatch):
   """at_step(n, function) calls the function once, after step n."""
 
   def arm(step, function):
-    original, calls = loop._Window.append, []
+    original, calls = loop.Window.append, []
 
     def append(self, metrics):
       original(self, metrics)
@@ -44,7 +44,7 @@ def at_step(monkeypatch):
       if len(calls) == step:
         function()
 
-    monkeypatch.setattr(loop._Window, "append", append)
+    monkeypatch.setattr(loop.Window, "append", append)
 
   return arm
 
@@ -205,9 +205,9 @@ def test_the_lock_of_a_killed_process_is_free(tiny_config, tmp_path):
   path = tmp_path / layout.LOCK
   assert run_code(code, str(path)).returncode == -9
   assert "process" in path.read_text()
-  with loop._alone_in(str(tmp_path)):
+  with loop.alone_in(str(tmp_path)):
     with pytest.raises(InputError, match="in use by another training"):
-      with loop._alone_in(str(tmp_path)):
+      with loop.alone_in(str(tmp_path)):
         pass
 
 

@@ -38,7 +38,7 @@ def remove_one_file(path, *_):
   next(p for p in pathlib.Path(path).rglob("*") if p.is_file()).unlink()
 
 if what == "step":  # between two checkpoints
-  hook(loop._Window, "append")
+  hook(loop.Window, "append")
 elif what == "rename":  # in the middle of a save
   hook(os, "rename", lambda a, b: "orbax-checkpoint-tmp" in str(a))
 elif what == "sums":  # the checkpoint is there, its sums are not

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers.folders import contents
+from helpers.pictures import assert_same_above_the_caption
 from pixelrnn_jax import data
 from pixelrnn_jax.configs.schema import OptimizerConfig, from_json
 from pixelrnn_jax.errors import InputError, Interrupted
@@ -157,12 +158,12 @@ def test_a_run_with_muon_resumes_exactly(tiny_config, tmp_path):
 def test_a_damaged_checkpoint_is_trained_again(copy_run, tiny_config, capsys):
   workdir = copy_run()
   expected, metrics = params_of(workdir), read_metrics(workdir)
-  path = workdir / "checkpoints" / "12" / "state" / "manifest.ocdbt"
+  path = workdir / "checkpoints" / "12" / "params" / "manifest.ocdbt"
   path.write_bytes(path.read_bytes()[:20])
   (workdir / "evaluation.json").unlink()
   train(tiny_config, str(workdir))
   captured = capsys.readouterr()
-  assert "checkpoint of step 12 is damaged: state/manifest.ocdbt" in captured.err
+  assert "checkpoint of step 12 is damaged: params/manifest.ocdbt" in captured.err
   assert "Resuming" in captured.out and "at step 9" in captured.out
   assert_same(params_of(workdir), expected)
   assert read_metrics(workdir) == metrics  # no step twice
@@ -180,7 +181,7 @@ def test_a_signal_saves_and_the_run_ends_the_same(
   workdir = tmp_path / "run"
   if moment == "step 5":
     method, when = "append", 5
-    cls = loop._Window
+    cls = loop.Window
   else:
     method, when = "validate", {"8": 2, "12": 3}[moment.split()[-1]]
     cls = loop._Run
@@ -310,7 +311,7 @@ def test_a_validation_made_again_is_there_once(
 @pytest.mark.parametrize("name, what", [
     ("nats", "loss became nan"), ("grad_norm", "gradient became nan")])
 def test_nan_stops_at_its_step(tiny_config, tmp_path, monkeypatch, name, what):
-  original = loop._Window.append
+  original = loop.Window.append
 
   def poisoned(self, metrics):
     self.count = getattr(self, "count", 0) + 1
@@ -318,7 +319,7 @@ def test_nan_stops_at_its_step(tiny_config, tmp_path, monkeypatch, name, what):
       metrics = {**metrics, name: metrics[name] * np.float32(np.nan)}
     original(self, metrics)
 
-  monkeypatch.setattr(loop._Window, "append", poisoned)
+  monkeypatch.setattr(loop.Window, "append", poisoned)
   with pytest.raises(InputError, match=f"{what} at step 5") as error:
     train(tiny_config, str(tmp_path))
   assert "learning_rate" in str(error.value)
@@ -394,5 +395,5 @@ def test_samples_follow_from_the_seed(finished_run, tiny_config, tmp_path):
   key = jax.random.fold_in(jax.random.key(tiny_config.train.seed), run.step)
   images = sampling.sample(run.model, {"params": run.params}, key, 2)
   loop.save_grid(images, str(tmp_path / "grid.png"), levels=256)
-  expected = (finished_run / "samples" / "step_00000012.png").read_bytes()
-  assert (tmp_path / "grid.png").read_bytes() == expected
+  assert_same_above_the_caption(
+      finished_run / "samples" / "step_00000012.png", tmp_path / "grid.png")
