@@ -1,4 +1,6 @@
-"""Fails unless what is installed is what a file of constraints names.
+"""Fail unless the installed versions are those of a file of constraints.
+
+The file is the argument:
 
     python .ci/check_versions.py .ci/colab_tpu.txt
 """

@@ -1,14 +1,14 @@
-r"""Trains several configs, one after another, and compares them.
+r"""Train several configs, one after another, and compare them.
 
     python experiments/ablate.py --table=depth
     python experiments/ablate.py --table=connections --set=train.steps=50000
     python experiments/ablate.py --configs=row_lstm_mnist --vary=model.layers=1,2,3 \
         --set=train.steps=2000 --workdir=runs/depth_of_mnist
 
-`depth` and `connections` are the paper's tables (Row LSTM, CIFAR-10). Each config
-is trained with each combination of the values that --vary names. --smoke takes a
-table's configs in small, to see that they run. The same command goes on where it
-was stopped. Writes results.md, results.json and results.png.
+`depth` and `connections` are the paper's tables (Row LSTM, CIFAR-10). Each config is
+trained with each combination of the values that --vary names. --smoke shrinks a table's
+configs, to check that they run. A command that was stopped continues when it is started
+again. Writes results.md, results.json and results.png.
 """
 
 if __name__ == "__main__":

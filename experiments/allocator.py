@@ -1,12 +1,12 @@
 """Start a program anew with settings of glibc's malloc that make CPU steps faster.
 
 XLA allocates the temporary memory of a program each time it runs. By default glibc
-gives it back to Linux after each step and maps fresh pages for the next one, which
-takes up to half of a training step on a CPU. The settings below keep the memory, in
-huge pages. glibc reads them only when a process starts.
+gives it back to Linux after each step and maps fresh pages for the next one. That takes
+up to half of a training step on a CPU. The settings below keep the memory, in huge
+pages. glibc reads them only when a process starts.
 
-This file imports nothing but the standard library, so that a program which starts
-anew has not imported JAX before.
+This file imports nothing but the standard library, so that JAX has not been imported
+when the program starts anew.
 """
 
 import importlib.metadata
@@ -24,16 +24,16 @@ _NEEDS = (2, 35)  # the first glibc that knows all of them
 
 
 def restart() -> None:
-  """Start this program anew with `SETTINGS` in GLIBC_TUNABLES, where that helps.
+  """Start this program anew with `SETTINGS` in GLIBC_TUNABLES, if that helps.
 
   The process, its arguments, its standard streams and the rest of its environment
-  stay the same. Call it first thing, before JAX is imported. It returns at once where
+  stay the same. Call it first, before JAX is imported. It returns at once if
 
-  - the settings are there already, as they are after the restart;
+  - the settings are set already, as they are after the restart;
   - the user has chosen settings of malloc, or another malloc;
   - the system is not Linux with glibc 2.35 or newer;
   - JAX would use an accelerator;
-  - this is no program of its own: in a notebook, a debugger or a test.
+  - this is no program of its own, but a notebook, a debugger or a test.
   """
   if _chosen(os.environ) or not _glibc() or _accelerator() or not _program():
     return
@@ -57,7 +57,7 @@ def _glibc() -> bool:
   if not sys.platform.startswith("linux"):
     return False
   try:
-    name, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+    name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
     return name == "glibc" and tuple(map(int, version.split(".")[:2])) >= _NEEDS
   except (ValueError, AttributeError, OSError):  # musl, for example
     return False

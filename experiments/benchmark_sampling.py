@@ -1,10 +1,10 @@
-"""The cached sampler against the plain one, as a table.
+"""Measure the cached sampler against the plain one.
 
     python experiments/benchmark_sampling.py
     python experiments/benchmark_sampling.py --sizes=mnist --kinds=row_lstm --batch=64
 
-Models are those of the configs KIND_SIZE, with untrained parameters. The plain
-sampler runs the whole network once for each of the H W C values; its time is
+The models are those of the configs KIND_SIZE, with untrained parameters. The plain
+sampler runs the whole network once for each of the H W C values. Its time is
 extrapolated from the median of a few passes. Compilation is not in the ratio.
 """
 

@@ -1,15 +1,15 @@
-r"""Throughput of the scans, of whole steps and of the data pipeline, as a table.
+r"""Measure the throughput of the scans, of whole steps and of the data pipeline.
 
     python experiments/benchmark_scan.py --config=diagonal_bilstm_mnist
     python experiments/benchmark_scan.py --config=row_lstm_cifar10 --repeats=3 \
         --config.train.batch_size=32 --config.model.dtype=bfloat16 \
         --json=scan.json --plot=scan.png
 
-Any field of the config can be changed: image size, batch, h, layers, dtype,
-unroll. On a CPU each core is a device; JAX_NUM_CPU_DEVICES=1 takes it as one. `of
-peak` is the fraction of the largest matrix product's FLOP/s, `floor` the time that
-the necessary work would take at the machine's rates, both measured in the same run;
-what is counted is said in pixelrnn_jax/studies/training_speed.py.
+Any field of the config can be changed: image size, batch, h, layers, dtype, unroll. On
+a CPU each core is a device. JAX_NUM_CPU_DEVICES=1 makes all cores one device. `of peak`
+is the fraction of the largest matrix product's FLOP/s. `floor` is the time that the
+necessary work would take at the machine's rates. Both are measured in the same run.
+pixelrnn_jax/studies/training_speed.py says what is counted.
 """
 
 if __name__ == "__main__":
@@ -26,9 +26,8 @@ import jax
 from absl import flags
 
 import command_line
-from pixelrnn_jax import data, files
+from pixelrnn_jax import arguments, data, files
 from pixelrnn_jax.configs.schema import Config
-from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS
 from pixelrnn_jax.studies import training_speed
 from pixelrnn_jax.training import parallel
@@ -45,8 +44,7 @@ _PLOT = flags.DEFINE_string(
 
 
 def main(config: Config) -> None:
-  if _REPEATS.value < 1:
-    raise InputError(f"--repeats={_REPEATS.value}: must be at least 1.")
+  arguments.whole("--repeats", _REPEATS.value)
   training_speed.check_one_scale(config.model)
   parallel.use_cores(config)
   model, batch, repeats = config.model, config.train.batch_size, _REPEATS.value
@@ -93,11 +91,13 @@ def main(config: Config) -> None:
       print(f"that is {ratio:,.1f} times what the training step takes")
   if _PLOT.value:
     from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
+    from pixelrnn_jax.visualization.captions import Caption
     figure = figures.times_figure(
         [m.name for m in measured], [m.seconds for m in measured],
         [m.spread for m in measured], [rates.floor(m.work) for m in measured],
         f"{what}\n{machine}")
-    figures.save_figure(figure, files.expand(_PLOT.value))
+    figures.save_figure(figure, files.expand(_PLOT.value), Caption(
+        "times of the scans and steps", config.name, data=machine))
   if _JSON.value:
     record = {
         "config": config.name, "machine": machine,

@@ -1,6 +1,7 @@
 """What the programs in `experiments/` share: flags, messages, exit codes."""
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -32,24 +34,25 @@ def run(
 
   Args:
     main: called without arguments, or with the configuration.
-    config: define `--config=NAME` and `--config.part.field=value`, check them
-      and hand the configuration to `main`.
-    distributed: define the flags that make this one of several processes.
-    optional: without any `--config...`, `main` is handed None.
+    config: whether `--config=NAME` and `--config.part.field=value` are defined. The
+      configuration is checked and handed to `main`.
+    distributed: whether the flags that make this one of several processes are defined.
+    optional: whether `main` is handed None if there is no `--config...`.
   """
-  for stream in (sys.stdout, sys.stderr):  # which may not know all letters of a path
-    stream.reconfigure(errors="backslashreplace")
+  for stream in (sys.stdout, sys.stderr):  # they may not know all letters of a path
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")
   if distributed:
     _define_process_flags()
   if config:
-    main_of_config = main
+    main_with_config = main
 
     def main():
-      # Not where data has moved: that may be of a run.
+      # The place of moved data does not count, because it may be that of a run's data.
       given = any(
           re.match(r"--?(no)?config\b(?!\.data\.(source|data_dir)\b)", x)
           for x in sys.argv[1:])
-      return main_of_config(
+      return main_with_config(
           _checked_config() if given or not optional else None)
 
   def absl_main(_):
@@ -79,7 +82,7 @@ def run(
         raise
       if isinstance(error, jax.errors.JaxRuntimeError):
         _fail(_lost("the others: " + " ".join(str(error).split())[:300]))
-      time.sleep(2 * _GRACE)  # if it is about a process that is gone, `_lost` says so
+      time.sleep(2 * _GRACE)  # `_lost` comes first, if another process is gone
       _fail("".join(traceback.format_exception(error)))
 
   try:
@@ -96,6 +99,7 @@ def run(
 
 
 def _define_process_flags() -> None:
+  """Define the flags that make this one of several processes."""
   flags.DEFINE_bool(
       "distributed", False,
       "One of several processes; where a TPU pod, Slurm, Open MPI or Kubernetes has"
@@ -109,10 +113,14 @@ def _define_process_flags() -> None:
 
 
 def _join_processes(stack: contextlib.ExitStack) -> None:
-  """`jax.distributed.initialize` as the flags say; InputError if that fails.
+  """Call `jax.distributed.initialize` as the flags say.
 
   Args:
-    stack: of contexts, in which the end of another process is noticed from then on.
+    stack: of contexts. A context that notices the end of another process is added.
+
+  Raises:
+    InputError: the flags do not fit each other, or the processes do not find each
+      other.
   """
   names = ("coordinator", "process_count", "process_id")
   given = {name: flags.FLAGS[name].value for name in names}
@@ -126,12 +134,12 @@ def _join_processes(stack: contextlib.ExitStack) -> None:
         f"{missing} missing: --coordinator, --process_count and --process_id go"
         " together. Without all of them, --distributed asks the environment."
     )
-  elif not re.fullmatch(r".+:\d+", given["coordinator"]):
+  elif not re.fullmatch(r".+:\d+", str(given["coordinator"])):
     raise InputError(
         f"--coordinator={given['coordinator']}: must be HOST:PORT of process 0, for"
         " example node1:1234."
     )
-  elif not 0 <= index < count:
+  elif not 0 <= int(index or 0) < int(count or 0):
     raise InputError(
         f"--process_id={index} with --process_count={count}: must be from 0 to"
         " process_count - 1."
@@ -154,19 +162,19 @@ def _join_processes(stack: contextlib.ExitStack) -> None:
 
 
 def _lost(what: str) -> str:
-  """Return the message where other processes are gone."""
+  """Return the message for other processes that are gone."""
   return (
       f"error: process {jax.process_index()} of {jax.process_count()} lost {what}"
       " Start all of them again; they go on from the newest checkpoint.")
 
 
-def _leave(message: str, code: int) -> None:
+def _leave(message: str, code: int) -> NoReturn:
   """End one of several processes after an error.
 
-  JAX's own way out would wait minutes for processes that are gone. But process 0
-  leaves last, as its end is that of the others, who may have something to say.
+  JAX's own way out would wait minutes for processes that are gone. Process 0 leaves
+  last, because its end is that of the others, which may have messages.
   """
-  _LEAVING.acquire()  # for good: one message is enough
+  _LEAVING.acquire()  # it is never released: one message is enough
   print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
   time.sleep(_GRACE if jax.process_index() == 0 else 0.0)
@@ -185,7 +193,7 @@ def define_data_flags() -> None:
 
 
 def moved_data() -> dict[str, str]:
-  """Return what was given for the fields of a run's data that may move."""
+  """Return the values of the flags of `define_data_flags` that were given."""
   names = {name: f"config.data.{name}" for name in ("source", "data_dir")}
   return {
       field: flags.FLAGS[name].value for field, name in names.items()
@@ -193,7 +201,7 @@ def moved_data() -> dict[str, str]:
 
 
 def required(name: str, value: str | None) -> str:
-  """Return the value of the flag `--name`; InputError if it was not given."""
+  """Return the value of the flag `--name`; raise InputError if it was not given."""
   if not value:
     raise InputError(f"--{name} is required.")
   return value
@@ -235,7 +243,8 @@ def _checked_config() -> Config:
   return config
 
 
-def _fail(message: str, code: int = 1) -> None:
+def _fail(message: str, code: int = 1) -> NoReturn:
+  """Print a message to stderr and exit."""
   if jax.distributed.is_initialized():
     _leave(message, code)
   print(message, file=sys.stderr)

@@ -1,12 +1,12 @@
-r"""Trained models on the same images, with paired errors, beside PNG, WebP and JPEG XL.
+r"""Compare trained models on the same images, with paired errors and other codecs.
 
     python experiments/compare.py --workdir=runs/row_lstm_photos \
         --workdir=runs/pixel_cnn_photos --workdir=runs/diagonal_bilstm_photos
 
-Prints a Markdown table: bits for each value with standard errors, each model's
-difference from the first one with the error of that difference, and what other codecs
-need for the same images side by side as one (JPEG XL after
-`pip install pillow-jxl-plugin`). --output writes it to a file, too.
+Prints a Markdown table: bits for each value with standard errors, and each model's
+difference from the first one with the error of that difference. PNG, WebP and JPEG XL
+(after `pip install pillow-jxl-plugin`) compress the same images, side by side as one.
+--output writes the table to a file, too.
 """
 
 if __name__ == "__main__":

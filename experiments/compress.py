@@ -1,4 +1,4 @@
-r"""Lossless compression of images with a trained model, and back.
+r"""Compress images without loss with a trained model, and decompress them.
 
     python experiments/compress.py --images='digits/*.png' --output=digits.prnn
     python experiments/compress.py --decompress=digits.prnn --output=digits_again
@@ -6,16 +6,16 @@ r"""Lossless compression of images with a trained model, and back.
         --output=photos.prnn
     python experiments/compress.py --split=test
 
-The same model compresses and decompresses; without --workdir it is the one that comes
+The same model compresses and decompresses. Without --workdir it is the one that comes
 with the package. Prints bytes and bits for each value beside the likelihood and other
-codecs (JPEG XL after `pip install '.[codecs]'`, JBIG2 where the program jbig2 of
-jbig2enc is installed). With --split the images of the run's own data are compressed;
-without --output only to be measured.
+codecs (JPEG XL after `pip install '.[codecs]'`, JBIG2 if the program jbig2 of jbig2enc
+is installed). With --split the images of the run's own data are compressed. Without
+--output they are only measured.
 
-Files come back as PNG files, named as they were. A file whose pixels the model cannot
+Files come back as PNG files with their old names. A file whose pixels the model cannot
 represent (another size, colours, levels) is refused, unless --convert takes it as the
-model sees it. That another version of JAX, another processor or number of cores
-decompresses a file is not promised: it gives the right images, or an error.
+model sees it. Another version of JAX, another processor or another number of cores may
+fail to decompress a file. It gives the right images, or an error.
 """
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-r"""Exact negative log-likelihood of a trained model over every image of a split.
+r"""Evaluate a trained model: the exact negative log-likelihood of every image.
 
     python experiments/evaluate.py
     python experiments/evaluate.py --workdir=runs/quickstart
     python experiments/evaluate.py --workdir=runs/quickstart --checkpoint=best \
         --split=validation
 
-Prints nats per image and bits per dimension, and writes them to the work
-directory's evaluation.json. Without a work directory, the figures of the trained
-model that comes with the package. Data that has moved since: --config.data.source and
---config.data.data_dir say where it is. Several processes: as for train.py.
+Prints nats per image and bits per dimension of a split, and writes them to the work
+directory's evaluation.json. Without a work directory, the trained model that comes with
+the package is evaluated. If the data has moved since the training, --config.data.source
+and --config.data.data_dir say where it is. Several processes are started as for
+train.py.
 """
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `--help` prints: the program, its flags, the configurations and their fields."""
+"""The text of `--help`: the program, its flags, the configurations and their fields."""
 
 import dataclasses
 import inspect
@@ -26,7 +26,7 @@ def asked(arguments: list[str]) -> bool:
 
 
 def show() -> None:
-  """Print the text; whoever reads it may stop early, as `head` does."""
+  """Print the text; its reader may stop early, as `head` does."""
   try:
     print(make(), flush=True)
   except BrokenPipeError:
@@ -42,7 +42,7 @@ def make() -> str:
 
 
 def _flags() -> str:
-  """Return the program's own flags, but for those of the configuration."""
+  """Return the program's own flags, without those of the configuration."""
   by_module = flags.FLAGS.flags_by_module_dict()
   own = [
       flag for module in (sys.argv[0], *_OWN_MODULES)
@@ -59,7 +59,7 @@ def _flags() -> str:
 
 
 def _values_of(flag: flags.Flag) -> str:
-  """Return what a flag takes, as in "=a|b"."""
+  """Return the values that a flag takes, as in "=a|b"."""
   if flag.boolean:
     return ""
   values = getattr(flag.parser, "enum_values", None)
@@ -67,7 +67,7 @@ def _values_of(flag: flags.Flag) -> str:
 
 
 def _configurations() -> str:
-  """Return the names that `--config` takes, with a line on each."""
+  """Return the names that `--config` takes, each with a line about it."""
   lines = {name: _first_line(function) for name, function in CONFIGS.items()}
   lines |= {
       f"NAME:{name}": _first_line(function) for name, function in VARIANTS.items()}
@@ -80,7 +80,7 @@ def _configurations() -> str:
 
 
 def _first_line(function) -> str:
-  """Return the first sentence of a function's docstring, without marks of code."""
+  """Return the first paragraph of a docstring, without marks of code."""
   text = " ".join(inspect.getdoc(function).split("\n\n")[0].split())
   return text.replace("`", "")
 
@@ -146,7 +146,7 @@ def attributes(cls: type) -> dict[str, str]:
 
 
 def _type(field: dataclasses.Field) -> str:
-  """Return the type of a field, as a value to be filled in."""
+  """Return the type of a field, as a placeholder for a value."""
   if typing.get_origin(field.type) is tuple:
     return "'(WHOLE,...)'"
   names = {str: "TEXT", int: "WHOLE", float: "NUMBER", bool: "true|false"}
@@ -154,6 +154,6 @@ def _type(field: dataclasses.Field) -> str:
 
 
 def _entry(name: str, values: str, text: str) -> str:
-  """Return a flag and, indented below it, what it is."""
+  """Return a flag and, indented below it, its description."""
   return f"  {name}{values}\n" + textwrap.fill(
       text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)

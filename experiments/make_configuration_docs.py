@@ -1,5 +1,7 @@
 """Write docs/configuration.md: every configuration, and every field with its default.
 
+Run it when a docstring or a field in `pixelrnn_jax/configs/` has changed:
+
     python experiments/make_configuration_docs.py
 """
 

@@ -1,4 +1,4 @@
-"""Makes `pixelrnn_jax/data/packaged_mnist.npz` from the original MNIST files.
+"""Make `pixelrnn_jax/data/packaged_mnist.npz` from the original MNIST files.
 
     python experiments/make_packaged_mnist.py --source=DIR --output=FILE
 
@@ -26,7 +26,7 @@ SOURCE = flags.DEFINE_string(
     "source", None, "Directory with the four original .gz files.")
 OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
-# MD5 of the files' contents, uncompressed: a file that was compressed again is
+# MD5 of the files' contents, uncompressed, because a file that was compressed again is
 # still the right one.
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -50,7 +50,7 @@ def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
   """Return the checked content of `directory/name.gz`.
 
   Args:
-    directory: where the file is.
+    directory: of the file.
     name: a key of `MD5`.
 
   Returns:
@@ -80,7 +80,7 @@ def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
 
 
 def pack(images: np.ndarray) -> np.ndarray:
-  """uint8 [N, H, W] grey values to uint8 [N, ceil(H W / 8)] packed bits."""
+  """Pack grey values, uint8 [N, H, W], to bits, uint8 [N, ceil(H W / 8)]."""
   bits = np.stack([binarize.static(image).reshape(-1) for image in images])
   return np.packbits(bits, axis=1)
 
@@ -101,10 +101,10 @@ def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def make(source: pathlib.Path, output: pathlib.Path) -> None:
-  """Read the four files in `source` and writes `output`.
+  """Read the four files in `source` and write `output`.
 
   Raises:
-    InputError: as `read_idx`, or `output` cannot be written.
+    InputError: see `read_idx`; or `output` cannot be written.
   """
   arrays = {
       "train_images": pack(read_idx(source, "train-images-idx3-ubyte")),

@@ -94,7 +94,7 @@ def make(source: pathlib.Path, output: pathlib.Path) -> None:
   """Read the photographs of `source` and write them to `output`.
 
   Raises:
-    InputError: as `read`, or `output` cannot be written.
+    InputError: see `read`; or `output` cannot be written.
   """
   images = {
       name: reduce(read(source / f"{name}.jpg", digest))

@@ -1,8 +1,9 @@
-"""Puts a trained model into one file, as `pixelrnn_jax/runs/trained/mnist.npz` is one.
+"""Put a trained model into one file, as `pixelrnn_jax/runs/trained/mnist.npz` is one.
 
     python experiments/package_model.py --workdir=runs/NAME --output=FILE.npz
 
-The last checkpoint, whose figures on the test split `evaluation.json` holds.
+The parameters are those of the last checkpoint. The work directory's `evaluation.json`
+must hold its figures on the test split.
 """
 
 import os

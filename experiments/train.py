@@ -1,4 +1,4 @@
-r"""Trains and evaluates a model; picks up where the work directory left off.
+r"""Train and evaluate a model, from the newest checkpoint of the work directory on.
 
     python experiments/train.py --config=quickstart
     python experiments/train.py --config=row_lstm_cifar10 \
@@ -6,9 +6,9 @@ r"""Trains and evaluates a model; picks up where the work directory left off.
 
 `--config=NAME:smoke` is the same pipeline, shrunk to a minute on two cores.
 
-Several processes, which share the file system of the work directory: the same
-command in each, with `--distributed` on a TPU pod or
-under Slurm, else with `--coordinator=HOST:PORT --process_count=N --process_id=I`.
+Several processes share the file system of the work directory. Each is started with the
+same command, with `--distributed` on a TPU pod or under Slurm, and elsewhere with
+`--coordinator=HOST:PORT --process_count=N --process_id=I`.
 """
 
 if __name__ == "__main__":

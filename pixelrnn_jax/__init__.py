@@ -26,8 +26,7 @@ from pixelrnn_jax.inference.sampling import complete, sample
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.restore import restore
 from pixelrnn_jax.training import train
-
-__version__ = "0.2.0"
+from pixelrnn_jax.version import __version__
 
 __all__ = [
     "__version__",

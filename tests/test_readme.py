@@ -30,6 +30,15 @@ def test_links_and_pictures_are_there(page):
   assert not missing
 
 
+def test_the_package_indexs_page_works_there():
+  """It is shown without the files beside it."""
+  name, = re.findall(
+      r"^long_description = file: (\S+)$", (ROOT / "setup.cfg").read_text(), re.M)
+  text = (ROOT / name).read_text()
+  assert re.findall(r"\]\(", text)
+  assert re.findall(r"\]\((?!https://)", text) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_programs_and_configs_that_are_named_exist(page):
   from pixelrnn_jax.configs import CONFIGS

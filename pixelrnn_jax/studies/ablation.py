@@ -1,7 +1,7 @@
 """Ablations: one table and one picture of several runs that differ in a few fields.
 
-The paper's own are its depth table and its table of residual and skip connections,
-Row LSTMs on CIFAR-10 (section 5.4, Tables 2 and 3).
+The paper's ablations are its depth table and its table of residual and skip
+connections, for Row LSTMs on CIFAR-10 (section 5.4, Tables 2 and 3).
 """
 
 import ast
@@ -19,19 +19,21 @@ import jax.numpy as jnp
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import Config, set_field
+from pixelrnn_jax.configs.schema import SPLITS, Config, set_field
 from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.optimizer import check_schedule
+from pixelrnn_jax.studies.sampling_speed import format_table
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
-from pixelrnn_jax.training.loop import check_workdir
+from pixelrnn_jax.training.workdir import check_workdir
 from pixelrnn_jax.visualization import figures
+from pixelrnn_jax.visualization.captions import Caption
 from pixelrnn_jax.visualization.learning_curves import UNITS, curve_points
 
-# bits/dim, CIFAR-10 test, by config.
+# The paper's bits/dim on the test split of CIFAR-10, by config.
 PAPER = {
     "row_lstm_cifar10_depth1": 3.30,
     "row_lstm_cifar10_depth2": 3.20,
@@ -48,7 +50,7 @@ TABLES = {
     "depth": [name for name in PAPER if "depth" in name],
     "connections": [name for name in PAPER if "depth" not in name],
 }
-RESULTS = "results"  # .json, .md and .png, in the work directory of all
+RESULTS = "results"  # the files .json, .md and .png in the common work directory
 
 
 @dataclasses.dataclass
@@ -72,12 +74,12 @@ def make_variants(
   """Return every config with every combination of the values that are varied.
 
   Args:
-    configs: names, see `load_config`.
+    configs: names; see `load_config`.
     vary: "part.field=VALUE,VALUE,...".
     settings: "part.field=VALUE", for all of them.
 
   Raises:
-    InputError: an unknown name or field, a value that cannot be, or two runs of one
+    InputError: a name or field is unknown, a value is not allowed, or two runs have one
       name.
   """
   varied = [[(path, value) for value in _values(text)]
@@ -109,26 +111,26 @@ def make_variants(
 
 
 def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
-  """Trains and evaluates every variant, and compares them.
+  """Train and evaluate every variant, and compare them.
 
-  Each has a work directory of its name in `workdir`, see `train`, and goes on from
-  where it is; one that is complete is not trained again. After each of them
-  `results.md`, `results.json` and `results.png` in `workdir` hold all that are done.
-  One that diverges does not keep the others from being trained and is named below
-  their table; the same call tries it again from its last checkpoint.
+  Each variant has a work directory of its name in `workdir`; see `train`. It continues
+  from its newest checkpoint, and a complete one is not trained again. After each
+  variant, `results.md`, `results.json` and `results.png` in `workdir` hold all that are
+  done. If a variant diverges, the others are trained all the same. It is named below
+  their table, and the same call tries it again from its last checkpoint.
 
   Args:
     variants: from `make_variants`.
-    workdir: made if it is not there.
+    workdir: made if it does not exist.
 
   Returns:
-    A record of each: its figures, see `Evaluation`, and what they are of.
+    A record of each variant: its figures (see `Evaluation`) and their data.
 
   Raises:
-    InputError: one of the configs, its data or its work directory cannot be used, or
-      `workdir` is that of a single run, before anything is written; or as `train`.
-    Diverged: one of them or several did; it is raised after the others are done.
-    Interrupted: by SIGTERM or SIGINT; the same call goes on from there.
+    InputError: a config, its data or its work directory cannot be used, or `workdir` is
+      that of a single run. Then nothing was written. Otherwise see `train`.
+    Diverged: some variants diverged. It is raised after the others are done.
+    Interrupted: SIGTERM or SIGINT came. The same call continues.
   """
   workdir = files.expand(workdir)
   workdirs = [os.path.join(workdir, variant.name) for variant in variants]
@@ -146,8 +148,7 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
     check_workdir(config, folder)
     needed = repr((config.data, config.model.image_shape, config.model.levels))
     if needed not in loaded:
-      sources = [
-          data.load_source(config, split) for split in ("train", "validation", "test")]
+      sources = [data.load_source(config, split) for split in SPLITS]
       loaded[needed] = sources[0]
     data.check_enough(config, loaded[needed])
   diverged, records = [], []
@@ -177,22 +178,22 @@ def ablate(variants: Sequence[Variant], workdir: str) -> list[dict]:
 
 
 def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str:
-  """Return the records of `ablate` as a Markdown table, and what its figures are of.
+  """Return the records of `ablate` as a Markdown table with notes.
 
   Args:
     records: of the runs that are done.
-    diverged: a line for each run that did not get there.
+    diverged: a line for each run that diverged.
   """
   unit, figure, error = _fields(records)
   datas = sorted({record["data"] for record in records})
   head = ["run", "parameters", "steps", "minutes", f"validation, {unit}",
           f"test, {unit}", "above the best", "paper",
           *(["data"] if len(datas) > 1 else [])]
-  lines = [head, ["---"] * len(head)]
+  lines = []
   digits = 2 if unit == "nats" else 4
   for r in records:
     sign = "<= " if "bound" in r else ""
-    # A bound cannot be compared, nor can figures on other data.
+    # A bound cannot be compared, and figures on other data cannot.
     comparable = [
         other[figure] for other in records
         if other["data"] == r["data"] and "bound" not in other]
@@ -219,11 +220,11 @@ def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str
       f" {all_of(r['date'] for r in records)}.",
       *sorted({f"<=: {r['bound']}." for r in records if "bound" in r}),
       *(f"Diverged: {line}" for line in diverged)]
-  return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *notes])
+  return "\n".join([format_table(head, lines), "", *notes])
 
 
 def _split(text: str) -> tuple[str, str]:
-  """"part.field=VALUE" in two."""
+  """Split "part.field=VALUE" in two."""
   path, equals, value = text.partition("=")
   if not equals or not value:
     raise InputError(
@@ -242,7 +243,7 @@ def _value(text: str):
 
 
 def _values(text: str) -> list:
-  """Return the values of "VALUE,VALUE,...", where a tuple is one."""
+  """Return the values of "VALUE,VALUE,..."; a tuple is one value."""
   values = _value(f"({text},)")
   return list(values) if isinstance(values, tuple) else text.split(",")
 
@@ -253,7 +254,7 @@ def _word(value) -> str:
 
 
 def _record(variant: Variant, folder: str) -> dict | None:
-  """Return what a run came to; None if it is not done."""
+  """Return the record of a run; None if it is not done."""
   config = variant.config
   record = read_evaluation(folder, config.train.steps)
   if record is None:
@@ -288,7 +289,7 @@ def _fields(records: Sequence[dict]) -> tuple[str, str, str]:
 
 
 def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
-  """Print the table, and writes the results."""
+  """Print the table, and write the results."""
   table = format_results(records, diverged)
   print(f"\n{table}\n", flush=True)
   path = os.path.join(workdir, RESULTS)
@@ -306,4 +307,8 @@ def _write(records: list[dict], diverged: list[str], workdir: str) -> None:
       ["bound" in record for record in records],
       [record["paper"] if unit == "bits/dim" else None for record in records],
       curves, UNITS[unit], table.partition("\n\n")[2])
-  figures.save_figure(drawn, f"{path}.png")
+  names = sorted({record["config"] for record in records})
+  steps = max(record["step"] for record in records)
+  figures.save_figure(drawn, f"{path}.png", Caption(
+      "test figures and learning curves of several runs", ", ".join(names), steps,
+      "; ".join(sorted({record["data"] for record in records}))))

@@ -1,20 +1,20 @@
 """Trained models on the same images, with paired errors, beside lossless formats.
 
-Whether one model is better than another on some images is a matter of the differences
-image by image, which vary far less than the figures themselves: what is hard for one is
-hard for the other. So each row has the mean difference from the first one, and that
-mean's standard error.
+An image that is hard for one model is hard for another. So the differences of two
+models, image by image, vary far less than the figures themselves. Each row has the mean
+difference from the first model, and that mean's standard error.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import numpy as np
 
 from pixelrnn_jax.data.sources import ImageSource
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.inference.likelihood import nats_to_bits_per_dim
+from pixelrnn_jax.inference.likelihood import bound_note, nats_to_bits_per_dim
 from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.studies import image_codecs
 from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
@@ -34,9 +34,9 @@ class Row:
   Attributes:
     name: of the work directory.
     kind: of the network.
-    parameters: how many.
+    parameters: number of parameters.
     step: of the checkpoint.
-    bits: per value of each image, float64 [N].
+    bits: bits per value of each image, float64 [N].
     bound: whether they are upper bounds (several scales).
   """
 
@@ -55,17 +55,17 @@ def compare(
   """Evaluate runs on the same images, and compress those with other codecs.
 
   Args:
-    workdirs: of the runs, or names of models in the package; the differences are from
+    workdirs: of the runs, or names of models in the package. The differences are from
       the first one.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
-    say: is told of each run that is begun.
+    say: called with a line for each run that is begun.
 
   Returns:
-    A Markdown table, and what its figures are of.
+    A Markdown table, and a description of its images.
 
   Raises:
-    InputError: no such run, or two of them are on other images.
+    InputError: there is no such run, or two runs have different images.
   """
   runs = [load_run(workdir, which) for workdir in workdirs]
   sources = [load_images(run, split) for run in runs]
@@ -80,25 +80,25 @@ def compare(
   rows = []
   for workdir, run in zip(workdirs, runs, strict=True):
     say(f"{workdir}: {len(first):,} images")
-    nats = image_nats(
+    nats = cast(np.ndarray, image_nats(
         parallel.make_eval_step(run.model), parallel.replicate(run.params), first,
-        run.config)
+        run.config))
     rows.append(Row(
         name=workdir, kind=run.config.model.kind,
         parameters=sum(x.size for x in jax.tree.leaves(run.params)), step=run.step,
         bits=nats_to_bits_per_dim(nats.sum(axis=1), run.config.model.image_shape),
-        bound=bool(run.config.model.multi_scale)))
+        bound=bool(bound_note(run.config.model))))
   levels = runs[0].config.model.levels
   images = np.stack([first[i] for i in range(len(first))])
   return format_comparison(rows, first, codec_bits(images, levels))
 
 
 def codec_bits(images: np.ndarray, levels: int) -> dict[str, float]:
-  """Return bits per value by codec, of all images side by side as one.
+  """Return bits per value by codec, for all images side by side as one.
 
   Args:
-    images: uint8 [N, H, W, C], values 0 .. levels - 1.
-    levels: of the values.
+    images: uint8 [N, H, W, C], values 0 to levels - 1.
+    levels: number of values.
   """
   together = image_codecs.sheet(images)
   return {
@@ -120,7 +120,7 @@ def format_comparison(
   for row in rows:
     sign = "<= " if row.bound else ""
     difference = row.bits - rows[0].bits
-    # A bound may be as far above the figure as it likes: nothing follows from it.
+    # A bound may be any distance above the figure, so nothing follows from it.
     paired = "" if row is rows[0] or row.bound or rows[0].bound else with_error(
         float(np.mean(difference)), standard_error(difference, source.groups), 4)
     lines.append([
@@ -131,7 +131,7 @@ def format_comparison(
   for name, bits in codecs.items():
     lines.append([f"{name}, lossless", "", "", "", f"{bits:.4f}", ""])
   header = ["", "kind", "parameters", "steps", "bits/dim", "minus the first"]
-  # Of the images, whatever the figures: `over` needs some.
+  # `over` depends on the images alone, but needs some figures.
   over = summarize(rows[0].bits, (1, 1, 1), source.groups, source.group_kind).over()
   return "\n".join([
       format_table(header, lines), "",

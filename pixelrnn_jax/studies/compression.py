@@ -1,8 +1,8 @@
 """Files of compressed images: from image files and back, beside other codecs.
 
-What `inference/coding.py` does with arrays, for a trained model by its name and for
-files: see `experiments/compress.py`. Nothing is written before all is known to be good,
-and no file of the user's is replaced unless they say so.
+`inference/coding.py` compresses arrays. The functions here compress files, with a
+trained model by its name; see `experiments/compress.py`. Nothing is written before all
+is known to be good. No file of the user's is replaced unless they say so.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from pixelrnn_jax import data, files, progress
+from pixelrnn_jax import arguments, data, files, progress
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.data.image_files import decode
 from pixelrnn_jax.errors import InputError
@@ -35,7 +35,7 @@ class Sizes:
 
   Attributes:
     together: of one file of all images.
-    each: of a file for each image, summed; None where nobody has measured it.
+    each: of a file for each image, summed; None if it was not measured.
   """
 
   together: int
@@ -55,31 +55,32 @@ def compress_images(
     compare: bool = True,
     moved: Mapping[str, str] | None = None,
 ) -> str:
-  """Compress images, decompress them again to see that they are the same, and compare.
+  """Compress images, check that they come back, and compare with other codecs.
 
   Args:
     workdir: of the run, or the name of a model in the package.
-    patterns: the user's own images, see `data.GivenImages`.
-    split: whose images are taken, if there are no files.
-    num: only the first so many.
-    output: the file to write; None writes none.
+    patterns: the user's own images; see `data.GivenImages`.
+    split: its images are taken, if there are no patterns.
+    num: number of images, the first ones. The default is all.
+    output: the file to write. None writes none.
     which: `last` or `best` checkpoint.
     batch_size: see `coding.compress`.
-    convert: take files that the model cannot represent, too: what comes back is
-      then the image as the model sees it (cropped, resized, in grey, binarised).
-    overwrite: replace the output, if it is there.
-    compare: measure other codecs, too.
-    moved: where the data of the split is now, see `load_images`.
+    convert: whether files that the model cannot represent are taken too. Then the image
+      comes back as the model sees it (cropped, resized, in grey, binarised).
+    overwrite: whether an existing output is replaced.
+    compare: whether other codecs are measured too.
+    moved: see `load_images`.
 
   Returns:
-    A summary: what was compressed, sizes, NLL and seconds, as a Markdown table.
+    A summary with the images, sizes, NLL and seconds, as a Markdown table.
 
   Raises:
-    InputError: no such run or images, files that would not come back as they were, an
-      output that is there or cannot be written, see also `coding.compress`.
+    InputError: there is no such run or there are no images, files would not come back
+      as they were, or the output exists or cannot be written. See also
+      `coding.compress`.
   """
-  if num is not None and num < 1:
-    raise InputError(f"num={num}: must be at least 1.")
+  if num is not None:
+    num = arguments.whole("num", num)
   if output is not None:
     output = _check_output(output, overwrite)
   run = load_run(workdir, which)
@@ -124,18 +125,18 @@ def decompress_images(
   Args:
     workdir: of the run that compressed them, or the name of a model in the package.
     path: of the compressed file.
-    folder: where the PNG files go; it is made if it is not there.
+    folder: of the PNG files. It is made if it does not exist.
     which: `last` or `best` checkpoint.
     batch_size: see `coding.decompress`.
-    overwrite: replace files that are there.
+    overwrite: whether existing files are replaced.
 
   Returns:
-    The paths, in the order of the images: below the folder, named as they were, with
-    .png at the end, or by their numbers.
+    The paths, in the order of the images. They are below the folder. The images have
+    their old names with .png at the end, or their numbers.
 
   Raises:
-    InputError: a file that cannot be read, is damaged or of another model; files that
-      are there already; or a folder that cannot be written to.
+    InputError: the file cannot be read, is damaged or is of another model; files exist
+      already; or the folder cannot be written to.
   """
   path, folder = files.expand(path), files.expand(folder)
   try:
@@ -166,7 +167,7 @@ def decompress_images(
   for target, image in zip(targets, pixels, strict=True):
     try:
       os.makedirs(os.path.dirname(target), exist_ok=True)
-      if os.path.lexists(target) and not overwrite:  # since it was looked at
+      if os.path.lexists(target) and not overwrite:  # made since the check
         raise FileExistsError(None, "it is there already")
       files.write_bytes(target, _png(image))
     except OSError as error:
@@ -180,8 +181,8 @@ def measure_codecs(images: np.ndarray, levels: int) -> dict[str, Sizes]:
   """Return the sizes of other codecs, by name; see `image_codecs.py`.
 
   Args:
-    images: uint8 [N, H, W, C], values 0 .. levels - 1.
-    levels: of the values.
+    images: uint8 [N, H, W, C], values 0 to levels - 1.
+    levels: number of values.
   """
   together, sizes = image_codecs.sheet(images), {}
   for name, encode in image_codecs.available(levels).items():
@@ -197,8 +198,8 @@ def format_sizes(
   """Return a Markdown table of sizes.
 
   Args:
-    values: of all images.
-    bits: the negative log-likelihood of all images.
+    values: number of values of all images.
+    bits: the negative log-likelihood of all images, in bits.
     config: of the model.
     sizes: by codec.
   """
@@ -217,10 +218,10 @@ def format_sizes(
 
 
 def to_pixels(images: np.ndarray, levels: int) -> np.ndarray:
-  """Return values 0 .. levels - 1 as grey or colour values 0 .. 255, uint8.
+  """Return values 0 to levels - 1 as grey or colour values 0 to 255, uint8.
 
-  They are the least ones that training reads as these values, except for two levels,
-  which become black and white. So reading what was written gives the same images.
+  Two levels become black and white. Other values become the least values that training
+  reads as them. So reading the written files gives the same images.
   """
   if levels == 2:
     return images * np.uint8(255)
@@ -232,7 +233,7 @@ def _read(
     run: Run, patterns: Sequence[str] | None, split: str, num: int | None,
     convert: bool, moved: Mapping[str, str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
-  """Return images, their names, () if they have none, and what they are."""
+  """Return images, their names (() if they have none), and a description."""
   config = run.config.model
   if patterns is None:
     source = load_images(run, split, moved)
@@ -260,6 +261,7 @@ def _read(
 
 
 def _number(num: int | None, there: int) -> int:
+  """Return the number of images to take of those that exist."""
   if num is not None and num > there:
     raise InputError(f"num={num}, but there are {there} images. Ask for fewer.")
   return num or there
@@ -272,10 +274,10 @@ def _same(path: str, pixels: np.ndarray) -> bool:
 
 
 def _names(paths: Sequence[str | None]) -> tuple[str, ...]:
-  """Return the names below the folder that all share, () if some have none."""
-  if any(path is None for path in paths):
+  """Return the names below the common folder; () if an image has no path."""
+  full = [os.path.abspath(path) for path in paths if path is not None]
+  if len(full) < len(paths):
     return ()
-  full = [os.path.abspath(path) for path in paths]
   if len(set(full)) < len(full):
     raise InputError("An image is given twice. Give each once.")
   folder = os.path.commonpath([os.path.dirname(path) for path in full])
@@ -283,7 +285,7 @@ def _names(paths: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def _targets(folder: str, names: Sequence[str], overwrite: bool) -> list[str]:
-  """Return the paths to write images to; raise InputError if some cannot be."""
+  """Return the paths of the PNG files; raise InputError if one cannot be written."""
   targets = [
       os.path.join(folder, *name.split("/")) + (
           "" if name.lower().endswith(".png") else ".png") for name in names]
@@ -323,7 +325,8 @@ def _check_output(path: str, overwrite: bool) -> str:
 
 
 def _write_output(content: bytes, path: str, overwrite: bool) -> None:
-  _check_output(path, overwrite)  # since it was looked at
+  """Write a file; raise InputError if that fails, or it was made meanwhile."""
+  _check_output(path, overwrite)
   try:
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     files.write_bytes(path, content)
@@ -334,7 +337,7 @@ def _write_output(content: bytes, path: str, overwrite: bool) -> None:
 
 
 def _nats(run: Run, images: np.ndarray, batch_size: int | None) -> float:
-  """Return -log p of all images; of a multi-scale model the bound."""
+  """Return -log p of all images, or the bound of a multi-scale model."""
   size = batch_size or coding.default_batch_size(run.config.model)
   size = min(size, len(images))
   nats = 0.0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-import pixelrnn_jax
+from pixelrnn_jax.version import __version__
 
 _TEXT, _PAPER = 0, 255  # grey values of a caption below images
 _LEADING, _MARGIN = 4, 6  # pixels between lines, and around the text
@@ -42,7 +42,7 @@ class Caption:
     facts = {
         "Title": self.what, "config": self.config, "step": self.step,
         "seed": self.seed, "data": self.data,
-        "Software": f"pixelrnn_jax {pixelrnn_jax.__version__}"}
+        "Software": f"pixelrnn_jax {__version__}"}
     return {key: str(x) for key, x in facts.items() if x not in (None, "")}
 
 
