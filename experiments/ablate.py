@@ -45,9 +45,9 @@ def main() -> None:
       raise InputError("--smoke is for --table: name the configs as NAME:smoke.")
     configs, workdir = _CONFIGS.value, command_line.required("workdir", _WORKDIR.value)
   else:
-    form = ":smoke" if _SMOKE.value else ""
-    configs = [f"{name}{form}" for name in ablation.TABLES[_TABLE.value]]
-    workdir = _WORKDIR.value or f"runs/ablation_{_TABLE.value}{form}".replace(":", "_")
+    form, table = ":smoke" if _SMOKE.value else "", str(_TABLE.value)
+    configs = [f"{name}{form}" for name in ablation.TABLES[table]]
+    workdir = _WORKDIR.value or f"runs/ablation_{table}{form}".replace(":", "_")
   variants = ablation.make_variants(configs, _VARY.value, _SET.value)
   parallel.use_cores(*(variant.config for variant in variants))
   ablation.ablate(variants, workdir)

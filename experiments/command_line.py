@@ -45,15 +45,15 @@ def run(
   if distributed:
     _define_process_flags()
   if config:
-    main_with_config = main
 
-    def main():
+    def start() -> None:
       # The place of moved data does not count, because it may be that of a run's data.
       given = any(
           re.match(r"--?(no)?config\b(?!\.data\.(source|data_dir)\b)", x)
           for x in sys.argv[1:])
-      return main_with_config(
-          _checked_config() if given or not optional else None)
+      main(_checked_config() if given or not optional else None)
+  else:
+    start = main
 
   def absl_main(_):
     if not flags.FLAGS["verbosity"].present:
@@ -65,7 +65,7 @@ def run(
         stack.enter_context(out_of_memory(
             "Take smaller batches or a smaller model: --config.train.batch_size,"
             " --batch_size, --config.model.hidden, where the program has them."))
-        main()
+        start()
     except InputError as error:
       _fail(f"error: {error}")
     except Interrupted as interrupted:
@@ -196,7 +196,7 @@ def moved_data() -> dict[str, str]:
   """Return the values of the flags of `define_data_flags` that were given."""
   names = {name: f"config.data.{name}" for name in ("source", "data_dir")}
   return {
-      field: flags.FLAGS[name].value for field, name in names.items()
+      field: str(flags.FLAGS[name].value) for field, name in names.items()
       if name in flags.FLAGS and flags.FLAGS[name].present}
 
 

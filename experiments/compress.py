@@ -23,6 +23,8 @@ if __name__ == "__main__":
 
   allocator.restart()  # before JAX is imported
 
+from typing import Any
+
 from absl import flags
 
 import command_line
@@ -68,7 +70,7 @@ def main() -> None:
         f" {' and '.join(f'--{name}' for name in what) or 'none of them'}.")
   if _OUTPUT.value is None and what != ["split"]:
     raise InputError("--output is required: a file, with --decompress a folder.")
-  common = dict(
+  common: dict[str, Any] = dict(
       which=_CHECKPOINT.value, batch_size=_BATCH_SIZE.value,
       overwrite=_OVERWRITE.value)
   if _DECOMPRESS.value is not None:
@@ -77,12 +79,12 @@ def main() -> None:
         raise InputError(f"--{name} does not go with --decompress.")
     parallel.use_cores(find_config(_WORKDIR.value))
     paths = compression.decompress_images(
-        _WORKDIR.value, _DECOMPRESS.value, _OUTPUT.value, **common)
+        _WORKDIR.value, _DECOMPRESS.value, str(_OUTPUT.value), **common)
     print(f"{len(paths):,} images in {_OUTPUT.value}, from {paths[0]} on")
     return
   parallel.use_cores(find_config(_WORKDIR.value))
   print(compression.compress_images(
-      _WORKDIR.value, _IMAGES.value, _SPLIT.value, _NUM.value, _OUTPUT.value,
+      _WORKDIR.value, _IMAGES.value, _SPLIT.value or "test", _NUM.value, _OUTPUT.value,
       convert=_CONVERT.value, compare=_COMPARE.value,
       moved=command_line.moved_data(), **common))
 

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 import typing
+from typing import Any
 
 from absl import flags
 
@@ -81,7 +82,7 @@ def _configurations() -> str:
 
 def _first_line(function) -> str:
   """Return the first paragraph of a docstring, without marks of code."""
-  text = " ".join(inspect.getdoc(function).split("\n\n")[0].split())
+  text = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
   return text.replace("`", "")
 
 
@@ -138,9 +139,9 @@ def configuration_page() -> str:
   return "\n".join(lines) + "\n"
 
 
-def attributes(cls: type) -> dict[str, str]:
+def attributes(cls: Any) -> dict[str, str]:
   """Return the descriptions below "Attributes:" in a class's docstring, by name."""
-  _, _, section = inspect.getdoc(cls).partition("Attributes:\n")
+  _, _, section = (inspect.getdoc(cls) or "").partition("Attributes:\n")
   entries = re.findall(r"^  (\w+): (.*(?:\n    .*)*)", section, re.MULTILINE)
   return {name: " ".join(text.split()).replace("`", "") for name, text in entries}
 

@@ -89,7 +89,7 @@ def main(config: Config | None) -> None:
     if pixels is not None and len(pixels) > 1:
       raise InputError(f"--pixel={text}: give one, as in '5,12'.")
     path = run_pictures.draw_receptive_field(
-        config, workdir, pixels and pixels[0],
+        config, workdir, pixels[0] if pixels else None,
         8 if _NUM.value is None else _NUM.value, _SEED.value, _CHECKPOINT.value,
         _OUTPUT.value)
   print(path)

@@ -19,6 +19,8 @@ has moved since the training, --config.data.source and --config.data.data_dir sa
 it is.
 """
 
+from typing import Any
+
 from absl import flags
 
 import command_line
@@ -84,10 +86,10 @@ def main() -> None:
     if flags.FLAGS[name].present and kind not in kinds:
       raise InputError(f"--{name} goes with {kinds}, not with {kind}.")
   workdir = _WORKDIR.value
-  common = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
-  drawing = dict(
+  common: dict[str, Any] = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
+  drawing: dict[str, Any] = dict(
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
-  images = dict(
+  images: dict[str, Any] = dict(
       num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value,
       moved=command_line.moved_data())
   if _COMPLETE.value:

@@ -75,7 +75,8 @@ def real(name: str, value: Any, least: float, needed: str) -> float:
   _check_known(name, value)
   dtype = getattr(value, "dtype", None)
   if dtype is None:
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    kind = type(value)
+    good = issubclass(kind, numbers.Real) and kind is not bool
   else:
     good = np.ndim(value) == 0 and (
         jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))

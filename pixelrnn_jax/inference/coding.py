@@ -358,7 +358,8 @@ def _run(
     for index, (high, low, found) in enumerate(some):
       x[:, index] = high, low
       words[index, : len(found)] = found
-    streams = rans.Streams(*x.reshape(2, *shape), np.zeros(shape, np.int32))
+    state: list[Any] = [*x.reshape(2, *shape), np.zeros(shape, np.int32)]
+    streams = rans.Streams(*state)
     # Without compilation, it would be another program, and take hours.
     with jax.disable_jit(False):
       results = program(

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,8 @@ def load_run(workdir: str, which: str = "last") -> Run:
   config = read_config(workdir)
   model = build_model(config.model)
   template = TrainState(
-      arguments.parameter_shapes(model), None, jax.ShapeDtypeStruct((), jnp.int32))
+      arguments.parameter_shapes(cast(Any, model)), None,
+      jax.ShapeDtypeStruct((), jnp.int32))
   with Checkpoints(files.expand(workdir)) as checkpoints:
     restored = checkpoints.restore(template, which=which)
   params = jax.tree.map(jnp.asarray, restored.state.params)

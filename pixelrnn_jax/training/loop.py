@@ -212,7 +212,7 @@ class _Run:
     """Tell the user if the learning rate is no longer that of the run so far."""
     old = read_config(self.workdir)
     rates = [
-        float(make_schedule(c.optimizer, c.train.steps)(self.step))
+        float(np.asarray(make_schedule(c.optimizer, c.train.steps)(self.step)))
         for c in (old, self.config)]
     if self.config.train.scale < 0 and rates[0] != rates[1]:
       end = decay_end(self.config.optimizer, self.config.train.steps)

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jaxlib
 import numpy as np
@@ -22,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pixelrnn_jax.configs.schema import Config, TrainConfig
 from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.models import Model
 from pixelrnn_jax.training import step
 
 # With a larger h, one product keeps all cores busy, and the parameters are too large to
@@ -120,7 +120,7 @@ def check_batch_size(config: TrainConfig, devices: int | None = None) -> None:
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, accumulate: int = 1,
+    model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1,
     scale: int = -1, devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
   """Return `step.train_step` over devices.
@@ -143,7 +143,7 @@ def make_train_step(
   )
 
 
-def make_eval_step(model: nn.Module) -> Callable:
+def make_eval_step(model: Model) -> Callable:
   """Return `step.eval_step` over all devices.
 
   Args:

@@ -88,7 +88,8 @@ class Window:
     values["train/grad_norm"] = (
         math.fsum(r["grad_norm"] for r in results) / len(results))
     for suffix, missed in self.updates_missed.items():
-      values[f"train/learning_rate{suffix}"] = float(self.schedule(step - 1 - missed))
+      rate = np.asarray(self.schedule(step - 1 - missed))
+      values[f"train/learning_rate{suffix}"] = float(rate)
     if self.images:
       values["train/images_per_second"] = self.images / seconds
     self.results = []

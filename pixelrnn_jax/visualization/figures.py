@@ -9,6 +9,7 @@ Shapes: N images, H height, W width, C channels, P pixels.
 import io
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -224,16 +225,18 @@ def _draw_curves(
     label: str = "steps",
 ) -> None:
   """Draw learning curves; see `curves_figure`."""
-  for number, (name, train, validation) in enumerate(curves):
-    for points, kind, style in (
-        (train, "train", dict(linewidth=0.9, alpha=0.7)),
-        (validation, "validation", dict(linewidth=1.8, marker="o", markersize=4))):
+  styles: dict[str, dict[str, Any]] = {
+      "train": dict(linewidth=0.9, alpha=0.7),
+      "validation": dict(linewidth=1.8, marker="o", markersize=4)}
+  for number, (name, *parts) in enumerate(curves):
+    for points, (kind, style) in zip(parts, styles.items(), strict=True):
       if points:
         axes.plot(*np.transpose(points), color=f"C{number}",
                   label=_plain(f"{name}, {kind}"), **style)
   _leave_the_start_out(axes, [
       points for _, *parts in curves for points in parts if points])
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  locator: Any = axes.xaxis.get_major_locator()
+  locator.set_params(integer=True)
   axes.set_xlabel(label)
   axes.set_ylabel(unit)
   axes.grid(color="0.9")

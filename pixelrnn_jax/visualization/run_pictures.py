@@ -75,9 +75,9 @@ def draw_samples(
   run = load_run(workdir, which)
   path = output_path(run, workdir, output, "samples", seed, temperature)
   with progress.bar("sampling", num, "images") as bar:
-    images = sample(
+    images = np.asarray(sample(
         run.model, {"params": run.params}, jax.random.key(seed), num, temperature,
-        batch_size, bar.update)
+        batch_size, bar.update))
   make_folder(path)
   trained = f"trained on {run.data}" if run.data else ""
   save_grid(images, path, run.config.model.levels, caption=Caption(
