@@ -59,7 +59,7 @@ def test_state_and_data_come_back(tmp_path, parts):
 
 
 def test_parameters_alone_and_older_checkpoints(tmp_path, parts):
-  """Versions up to 0.2 had one item, `state`, for the whole train state."""
+  """Version 0.1 had one item, `state`, for the whole train state."""
   state, make_iterator = parts
   iterator = make_iterator()
   next(iterator)
