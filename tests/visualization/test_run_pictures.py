@@ -273,7 +273,7 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
   with MetricsWriter(str(tmp_path / "a"), 10) as metrics:
     metrics.write(15, {"train/nats_per_image": 80.0,
                        "train/images_per_second": 8.0}, "digits, train")
-  run_pictures.draw_curves(["a"], against="minutes")
+  learning_curves.draw_curves(["a"], against="minutes")
   batch_size = prnn.load_config("diagonal_bilstm_mnist:smoke").train.batch_size
   assert drawn[3][0][0][1][-1] == (15 * batch_size / 8 / 60, 80.0)
   assert drawn[3][3] == "minutes of training, without validations"
