@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.ops import IMPLEMENTATIONS
+from pixelrnn_jax.ops import IMPLEMENTATIONS, Choices
+from pixelrnn_jax.ops.choices import AUTO, OPTIONS
 
 KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
@@ -60,10 +61,6 @@ class ModelConfig:
       `jax_enable_x64`).
     implementation: of the LSTM scans, `fused`, with a gradient of its own, or
       `autodiff`, the reference.
-    unroll: steps of a scan in one iteration of the compiled loop.
-    images_per_strip: the most images that stand side by side in the Diagonal BiLSTM's
-      skewed map. More images waste less of the map and take more steps. 0 chooses 8
-      on a CPU and 1 on an accelerator.
     rematerialize: whether a layer's inner values are computed again in the backward
       pass, instead of keeping those of all layers. This takes less memory and more
       arithmetic.
@@ -72,6 +69,20 @@ class ModelConfig:
       of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above. The
       convolutions of the upsampling take `kernel_size` and `first_kernel_size`, in the
       Diagonal BiLSTM too. See `models/multi_scale.py`.
+    unroll: steps of a scan in one iteration of the compiled loop. This and the fields
+      below choose between ways to compute the same; 0 and `auto` are what is best on
+      the backend (`ops/choices.py`).
+    images_per_strip: how many images stand side by side in the Diagonal BiLSTM's
+      skewed map, at most: more waste less of it and take more steps.
+    gates_gradient: of the gates of an LSTM: `select` or `concatenate` those of h and c.
+    kernel_gradient: of an LSTM's state-to-state kernel: summed `in_scan`, or one
+      product `after_scan`.
+    saved: of an LSTM's derivatives, for the backward pass: `wide` is at least float32,
+      `narrow` the dtype of the products.
+    row_start: of the Diagonal BiLSTM: the initial state is put in by `slice` or
+      `select`.
+    convolution: masked ones as `products`, one a tap, or by `xla`.
+    logits: of the training loss: all channels `together`, or `by_channel`.
   """
 
   kind: str
@@ -86,10 +97,23 @@ class ModelConfig:
   skip: bool = False
   dtype: str = "float32"
   implementation: str = "fused"
-  unroll: int = 1
-  images_per_strip: int = 0
   rematerialize: bool = False
   multi_scale: tuple[int, ...] = ()
+  unroll: int = _resumable(0)
+  images_per_strip: int = _resumable(0)
+  gates_gradient: str = _resumable(AUTO)
+  kernel_gradient: str = _resumable(AUTO)
+  saved: str = _resumable(AUTO)
+  row_start: str = _resumable(AUTO)
+  convolution: str = _resumable(AUTO)
+  logits: str = _resumable(AUTO)
+
+  @property
+  def choices(self) -> Choices:
+    """The ways to compute, as the ops take them."""
+    return Choices(**{
+        field.name: getattr(self, field.name)
+        for field in dataclasses.fields(Choices)})
 
   def __setattr__(self, name: str, value: Any) -> None:
     """Set a field; a list becomes a tuple, which is what JSON and hashing need."""
@@ -137,8 +161,10 @@ class ModelConfig:
             f" model.{name} to {channels} or more."
         )
     _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
-    _check_least(self, "model", 1, "layers", "unroll")
-    _check_least(self, "model", 0, "images_per_strip")
+    for name, ways in OPTIONS.items():
+      _check_choice(f"model.{name}", getattr(self, name), (AUTO, *ways))
+    _check_least(self, "model", 1, "layers")
+    _check_least(self, "model", 0, "unroll", "images_per_strip")
     for name, most in (
         ("layers", 2**12), ("unroll", 2**12), ("kernel_size", 2**7),
         ("first_kernel_size", 2**7)):

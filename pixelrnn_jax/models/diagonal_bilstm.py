@@ -15,9 +15,6 @@ from pixelrnn_jax.models.layer import Known, Layer, add, mask_b
 from pixelrnn_jax.models.parts import MaskedConvolution, Params, Recurrence
 
 DIRECTIONS = 2
-# Side by side, 8 of 16 images made a layer 1.3 (h = 128) to 2 (h = 16) times faster
-# on 2 CPU cores. More of them gained nothing.
-STRIP = 8
 
 
 class Cache(NamedTuple):
@@ -74,7 +71,7 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
     self.input_to_state = MaskedConvolution(mask[0, 0])
     scan = functools.partial(
         ops.diagonal_scan, implementation=config.implementation,
-        unroll=config.unroll)
+        choices=config.choices)
     self.state_to_state = Recurrence(
         scan, (2, hidden, ops.GATES * hidden), (DIRECTIONS,))
     super().__init__(
@@ -86,17 +83,15 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
   def images_per_strip(self, batch: int) -> int:
     """Return how many of the batch's images stand side by side in the skewed map.
 
-    By default it is up to `STRIP` on a CPU, where the amount of work limits the
-    speed, and one elsewhere, where the number of steps does. An image that is higher
-    than wide has a map of its own.
+    By default more on a CPU, where the amount of work limits the speed, than
+    elsewhere, where the number of steps does (`ops/choices.py`). An image that is
+    higher than wide has a map of its own.
 
     Args:
       batch: B.
     """
     height, width, _ = self.config.image_shape
-    wanted = self.config.images_per_strip
-    if not wanted:
-      wanted = STRIP if jax.default_backend() == "cpu" else 1
+    wanted = self.config.choices.resolve().images_per_strip
     if height > width:
       return 1
     return max(n for n in range(1, wanted + 1) if batch % n == 0)
@@ -116,10 +111,12 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
         biases)
     # Skew both directions, the right-to-left one mirrored, and run them together.
     left, right = jnp.split(gates, DIRECTIONS, axis=-1)
-    skewed = jnp.stack([ops.skew(left), ops.skew(right[:, ::-1])], axis=1)
+    with jax.named_scope("skew"):
+      skewed = jnp.stack([ops.skew(left), ops.skew(right[:, ::-1])], axis=1)
     states = self.state_to_state(params["state_to_state"], skewed, width)
-    left = ops.unskew(states[:, 0])
-    right = ops.unskew(states[:, 1])[:, ::-1]
+    with jax.named_scope("skew"):
+      left = ops.unskew(states[:, 0])
+      right = ops.unskew(states[:, 1])[:, ::-1]
     # Shift the right-to-left states down by one row.
     y = left + jnp.pad(right, ((1, 0), (0, 0), (0, 0), (0, 0)))[:-1]
     return ops.from_strips(y, images)

@@ -25,7 +25,8 @@ class InputLayer(MaskedConvolution):
   def __init__(self, config: ModelConfig):
     size, self.channels = config.first_kernel_size, config.image_shape[2]
     super().__init__(ops.conv_mask(
-        "A", (size, size), self.channels, 2 * config.hidden, self.channels))
+        "A", (size, size), self.channels, 2 * config.hidden, self.channels),
+        config.choices)
     self.config = config
     self.reach = size // 2
 

@@ -55,8 +55,12 @@ class MaskedConvolution(Part):
   along the row, [KH, KW, F, G] one in both directions. A mask of ones is no mask.
   """
 
-  def __init__(self, mask: Bool[np.ndarray, "*K F G"]):
+  def __init__(
+      self, mask: Bool[np.ndarray, "*K F G"],
+      choices: ops.Choices = ops.BY_BACKEND,
+  ):
     self.mask = mask
+    self.choices = choices
 
   def init(self, key: PRNGKeyArray, dtype: np.dtype) -> Weights:
     """Draw a normal kernel of variance 1 / (visible inputs); the bias is zero.
@@ -81,10 +85,10 @@ class MaskedConvolution(Part):
       self, params: Weights, x: Float[Array, "*N F"]
   ) -> Float[Array, "*N G"]:
     """Convolve a map, [..., F] to [..., G]; see `ops.masked_conv2d`."""
-    convolve = {
-        2: ops.masked_dense, 3: ops.masked_conv1d, 4: ops.masked_conv2d,
-    }[self.mask.ndim]
-    return convolve(x, params["kernel"], params["bias"], mask=self.mask)
+    if self.mask.ndim == 2:
+      return ops.masked_dense(x, params["kernel"], params["bias"], self.mask)
+    convolve = {3: ops.masked_conv1d, 4: ops.masked_conv2d}[self.mask.ndim]
+    return convolve(x, params["kernel"], params["bias"], self.mask, self.choices)
 
 
 class TransposedConvolution(Part):

@@ -64,7 +64,8 @@ class PixelCNNLayer(Layer[Cache, Contribution, LeftCache]):
     size, hidden = config.kernel_size, config.hidden
     self.reach = size // 2
     self.down = MaskedConvolution(mask_b(config, (1, 1), 2 * hidden, hidden)[0, 0])
-    self.conv = MaskedConvolution(mask_b(config, (size, size), hidden, hidden))
+    self.conv = MaskedConvolution(
+        mask_b(config, (size, size), hidden, hidden), config.choices)
     super().__init__(
         config, conditional, {"down": self.down, "conv": self.conv}, self.conv)
 

@@ -54,9 +54,9 @@ class RowLSTMLayer(Layer[ops.State, Contribution, LeftCache]):
     size, hidden = config.kernel_size, config.hidden
     self.reach = size // 2
     mask = mask_b(config, (1, size), 2 * hidden, hidden, ops.GATES)
-    self.input_to_state = MaskedConvolution(mask[0])
+    self.input_to_state = MaskedConvolution(mask[0], config.choices)
     scan = functools.partial(
-        ops.row_scan, implementation=config.implementation, unroll=config.unroll)
+        ops.row_scan, implementation=config.implementation, choices=config.choices)
     self.state_to_state = Recurrence(scan, (size, hidden, ops.GATES * hidden))
     super().__init__(
         config, conditional, {

@@ -68,5 +68,6 @@ class LayerStack(Part):
       return (x, None if skips is None else skips + more), None
 
     start = (x, jnp.zeros_like(x) if self.config.skip else None)
-    (x, skips), _ = lax.scan(one_layer, start, params)
+    with jax.named_scope("layers"):
+      (x, skips), _ = lax.scan(one_layer, start, params)
     return x if skips is None else x + skips

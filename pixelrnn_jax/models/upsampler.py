@@ -35,7 +35,8 @@ class Upsampler(Composite):
     features = config.hidden
 
     def convolution(size, inputs):
-      return MaskedConvolution(np.ones((size, size, inputs, features), bool))
+      return MaskedConvolution(
+          np.ones((size, size, inputs, features), bool), config.choices)
 
     self.small = convolution(config.first_kernel_size, config.image_shape[2])
     self.transposed = TransposedConvolution(factor, features, features)

@@ -3,7 +3,11 @@
 Maps are laid out [H, W, B, F]: height, width, batch, features.
 """
 
-from pixelrnn_jax.ops.categorical import categorical_log_probs
+from pixelrnn_jax.ops.categorical import (
+    categorical_log_probs,
+    log_probs_by_comparison,
+)
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 from pixelrnn_jax.ops.convolution import (
     masked_conv1d,
     masked_conv2d,
@@ -26,6 +30,8 @@ from pixelrnn_jax.ops.skew import from_strips, skew, to_strips, unskew
 from pixelrnn_jax.ops.upsampling import conv2d, pyramid, subsample, transposed_conv2d
 
 __all__ = [
+    "BY_BACKEND",
+    "Choices",
     "GATES",
     "IMPLEMENTATIONS",
     "State",
@@ -37,6 +43,7 @@ __all__ = [
     "diagonal_scan",
     "from_strips",
     "group_slices",
+    "log_probs_by_comparison",
     "lstm_cell",
     "lstm_scan",
     "masked_conv1d",

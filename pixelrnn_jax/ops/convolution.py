@@ -1,4 +1,4 @@
-"""Masked convolutions, computed as matrix products (paper, section 3.4).
+"""Masked convolutions (paper, section 3.4).
 
 Shapes: H height, W width, B batch, F input features, G output features,
 KH x KW the kernel's size. Maps are [H, W, B, F]. In this layout a shift in space is
@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
+
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 
 # With fewer input features than this, one product over all taps side by side is
 # faster than one product for each tap. The first layer has 1 or 3 input features.
@@ -22,6 +25,7 @@ def masked_conv2d(
     kernel: Float[Array, "KH KW F G"],
     bias: Float[Array, " G"],
     mask: Bool[np.ndarray, "KH KW F G"],
+    choices: Choices = BY_BACKEND,
 ) -> Float[Array, "H W B G"]:
   """Apply a convolution with a masked kernel; the map keeps its size.
 
@@ -31,18 +35,21 @@ def masked_conv2d(
   The map is zero outside the image. A tap whose weights are all masked costs
   nothing.
 
-  The convolution is a sum of matrix products and not XLA's convolution. The gradient
-  of XLA's convolution inside `lax.scan` is about 40 times slower on a CPU.
+  On a CPU the convolution is a sum of matrix products and not XLA's convolution,
+  whose gradient inside `lax.scan` is about 40 times slower there; see `Choices`.
 
   Args:
     x: the map, [H, W, B, F].
     kernel: [KH, KW, F, G], of any float dtype. It is cast to x's dtype.
     bias: [G].
     mask: [KH, KW, F, G], from `masks.conv_mask`.
+    choices: how to compute it; the backend's defaults if not given.
 
   Returns:
     [H, W, B, G], of x's dtype.
   """
+  if choices.resolve().convolution == "xla":
+    return _xla_convolution(x, kernel, bias, mask)
   height, width = x.shape[:2]
   rows, columns = kernel.shape[:2]
   above, left = rows // 2, columns // 2
@@ -60,6 +67,31 @@ def masked_conv2d(
   # each tap.
   convolve = jax.checkpoint(convolve, prevent_cse=False)
   return convolve(x, (kernel * mask).astype(x.dtype), bias.astype(x.dtype))
+
+
+def _xla_convolution(
+    x: Float[Array, "H W B F"],
+    kernel: Float[Array, "KH KW F G"],
+    bias: Float[Array, " G"],
+    mask: Bool[np.ndarray, "KH KW F G"],
+) -> Float[Array, "H W B G"]:
+  """Return `masked_conv2d` by XLA's convolution.
+
+  The kernel is cut to the smallest rectangle that has all taps with a weight.
+  """
+  visible = [
+      np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2, 3), (0, 2, 3))]
+  if not mask.any():
+    return jnp.broadcast_to(bias.astype(x.dtype), (*x.shape[:-1], len(bias)))
+  cut = tuple(slice(v[0], v[-1] + 1) for v in visible)
+  # The first tap is at - K // 2 from the pixel.
+  padding = [
+      (size // 2 - int(v[0]), int(v[-1]) - size // 2)
+      for size, v in zip(mask.shape, visible, strict=False)]
+  y = lax.conv_general_dilated(
+      x, (kernel * mask)[cut].astype(x.dtype), (1, 1), padding,
+      dimension_numbers=("HWNC", "HWIO", "HWNC"))
+  return y + bias.astype(x.dtype)
 
 
 def rows_above(
@@ -127,9 +159,10 @@ def masked_conv1d(
     kernel: Float[Array, "K F G"],
     bias: Float[Array, " G"],
     mask: Bool[np.ndarray, "K F G"],
+    choices: Choices = BY_BACKEND,
 ) -> Float[Array, "H W B G"]:
   """Apply a masked K x 1 convolution along each row; see `masked_conv2d`."""
-  return masked_conv2d(x, kernel[None], bias, mask[None])
+  return masked_conv2d(x, kernel[None], bias, mask[None], choices)
 
 
 def masked_dense(

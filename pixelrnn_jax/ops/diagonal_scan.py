@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 from pixelrnn_jax.ops.lstm import State, lstm_scan
 
 
@@ -17,8 +18,9 @@ def diagonal_scan(
     hidden: Float[Array, "D h"],
     cell: Float[Array, "D h"],
     implementation: str = "fused",
-    unroll: int = 1,
+    unroll: int = 0,
     width: int | None = None,
+    choices: Choices = BY_BACKEND,
 ) -> Float[Array, "T D H B h"]:
   """Run diagonal LSTMs over skewed maps, all directions at once.
 
@@ -40,6 +42,7 @@ def diagonal_scan(
     unroll: see `lstm_scan`.
     width: W, where each row of the map holds n images side by side. Then
       T = H + n W - 1, and W is at least H. None means one image.
+    choices: see `lstm_scan`.
 
   Returns:
     The hidden states in the skewed layout, [T, D, H, B, h], of the inputs' dtype.
@@ -63,11 +66,13 @@ def diagonal_scan(
         " the row's length that is at least the height, or None for one image."
     )
   flat = (directions, height * batch, -1)
+  start_row = {"slice": _start_row, "select": _start_row_by_selection}[
+      choices.resolve().row_start]
 
   def neighbours(t, state, initial):
     before = State(*(s.reshape(shape) for s in state))
     left, memory = (
-        _start_row(s, t % period, i) for s, i in zip(before, initial, strict=True))
+        start_row(s, t % period, i) for s, i in zip(before, initial, strict=True))
     top = jnp.broadcast_to(
         initial.hidden[:, None, None], (directions, 1, batch, units))
     above = jnp.concatenate([top, before.hidden[:, :-1]], axis=1)
@@ -79,7 +84,7 @@ def diagonal_scan(
   states = lstm_scan(
       neighbours, inputs.reshape(steps, *flat),
       kernel.reshape(directions, 2 * units, -1), initial, State(zeros, zeros),
-      implementation, unroll)
+      implementation, unroll, choices)
   return states.reshape(steps, *shape)
 
 
@@ -101,3 +106,11 @@ def _start_row(
   old = lax.dynamic_index_in_dim(states, row, axis=1)
   new = jnp.where(t == row, initial[:, None, None], old)
   return lax.dynamic_update_index_in_dim(states, new, row, axis=1)
+
+
+def _start_row_by_selection(
+    states: Float[Array, "D H B h"], t: Int[Array, ""], initial: Float[Array, "D h"]
+) -> Float[Array, "D H B h"]:
+  """Return what `_start_row` does, by a selection in every row."""
+  starts = jnp.arange(states.shape[1]) == t
+  return jnp.where(starts[:, None, None], initial[:, None, None], states)

@@ -13,6 +13,7 @@ gates, R = taps x h features of the neighbours' states side by side. `...` is no
 or the directions.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,6 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 from pixelrnn_jax.ops.dtypes import at_least_float32
 
 GATES = 4
@@ -70,7 +72,8 @@ def lstm_scan(
     initial: State,
     start: State,
     implementation: str = "fused",
-    unroll: int = 1,
+    unroll: int = 0,
+    choices: Choices = BY_BACKEND,
 ) -> Float[Array, "S *D N h"]:
   """Run the LSTM over the leading axis of the inputs.
 
@@ -80,8 +83,8 @@ def lstm_scan(
   There are two implementations. `autodiff` is the reference: the equations as they
   stand, with JAX's gradient. `fused` takes one tanh over all gates and has its own
   gradient. Its forward scan saves the derivatives of each step while the values are
-  at hand. Its reverse scan then only multiplies and adds, and accumulates the
-  gradient of the weights.
+  at hand. Its reverse scan then only multiplies and adds. The gradient of the weights
+  is accumulated there, or computed after it; see `Choices`.
 
   Args:
     neighbours: a function of t, the states of step t - 1 and `initial`. It returns
@@ -94,7 +97,9 @@ def lstm_scan(
     start: the states before the first step, [..., N, h].
     implementation: `fused` or `autodiff`.
     unroll: steps in one iteration of the compiled loop. More steps mean fewer
-      launches on an accelerator and more to compile. The values do not change.
+      launches on an accelerator and more to compile. The values do not change. 0 is
+      that of `choices`.
+    choices: how to compute it; the backend's defaults if not given.
 
   Returns:
     h_t of all steps, [S, ..., N, h], of the inputs' dtype. Matrix products are
@@ -108,6 +113,9 @@ def lstm_scan(
         f"implementation={implementation!r}: use one of"
         f" {', '.join(IMPLEMENTATIONS)}."
     )
+  choices = choices.resolve()
+  if unroll:
+    choices = dataclasses.replace(choices, unroll=unroll)
   dtype = inputs.dtype
   kernel = kernel.astype(dtype)
   start, initial = (
@@ -115,8 +123,8 @@ def lstm_scan(
       for s in (start, initial)
   )
   if implementation == "autodiff":
-    return _reference(neighbours, unroll, inputs, kernel, initial, start)
-  return _fused(neighbours, unroll, inputs, kernel, initial, start)
+    return _reference(neighbours, choices.unroll, inputs, kernel, initial, start)
+  return _fused(neighbours, choices, inputs, kernel, initial, start)
 
 
 def _reference(neighbours, unroll, inputs, kernel, initial, start):
@@ -218,23 +226,24 @@ def _gates_gradient(
     derivatives: Derivatives,
     hidden: Float[Array, "*N h"],
     cell: Float[Array, "*N h"],
+    way: str,
 ) -> Float[Array, "*N G"]:
   """Return the gradient of the gates before their activation.
-
-  The gradients of h_t and c_t are selected by gate. XLA does not vectorise a
-  concatenation of them on a CPU.
 
   Args:
     derivatives: of this step.
     hidden: the gradient of h_t, [..., h].
     cell: the gradient of c_t, [..., h].
+    way: `select` or `concatenate`; see `Choices.gates_gradient`.
   """
+  if way == "concatenate":
+    return jnp.concatenate([hidden, cell, cell, cell], -1) * derivatives.gates
   by_gate = jnp.where(
       np.arange(GATES)[:, None] == 0, hidden[..., None, :], cell[..., None, :])
   return by_gate.reshape(derivatives.gates.shape) * derivatives.gates
 
 
-def _forward(neighbours, unroll, inputs, kernel, initial, start):
+def _forward(neighbours, choices, inputs, kernel, initial, start):
   """Return the hidden states and the derivatives of all steps."""
 
   def step(state, xs):
@@ -247,29 +256,36 @@ def _forward(neighbours, unroll, inputs, kernel, initial, start):
     # This is the largest array that is saved. The gradient of the gates is cast to
     # the same dtype anyway.
     derivatives = derivatives._replace(gates=derivatives.gates.astype(x.dtype))
+    if choices.saved == "narrow":
+      derivatives = jax.tree.map(lambda d: d.astype(x.dtype), derivatives)
     return state, (state.hidden, derivatives)
 
   steps = jnp.arange(len(inputs))
-  return lax.scan(step, start, (steps, inputs), unroll=unroll)[1]
+  return lax.scan(step, start, (steps, inputs), unroll=choices.unroll)[1]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fused(neighbours, unroll, inputs, kernel, initial, start):
+@jax.named_scope("scan")
+def _fused(neighbours, choices, inputs, kernel, initial, start):
   """Return the hidden states of all steps, with the gradient defined below."""
-  return _forward(neighbours, unroll, inputs, kernel, initial, start)[0]
+  return _forward(neighbours, choices, inputs, kernel, initial, start)[0]
 
 
-def _fused_forward(neighbours, unroll, inputs, kernel, initial, start):
+@jax.named_scope("scan")
+def _fused_forward(neighbours, choices, inputs, kernel, initial, start):
   hidden, derivatives = _forward(
-      neighbours, unroll, inputs, kernel, initial, start)
+      neighbours, choices, inputs, kernel, initial, start)
   return hidden, (hidden, derivatives, kernel, initial, start)
 
 
-def _fused_backward(neighbours, unroll, saved, gradient):
+@jax.named_scope("scan")
+def _fused_backward(neighbours, choices, saved, gradient):
   """Return the gradients of the inputs, the kernel, `initial` and `start`."""
   hidden, derivatives, kernel, initial, start = saved
   wide = at_least_float32(hidden.dtype)
   transposed = jnp.swapaxes(kernel, -1, -2)
+  no_cell = jnp.zeros_like(start.cell)
+  in_scan = choices.kernel_gradient == "in_scan"
 
   def step(carry, xs):
     state_gradient, kernel_gradient, initial_gradient = carry
@@ -278,17 +294,19 @@ def _fused_backward(neighbours, unroll, saved, gradient):
     # the hidden ones only. The cell states may be anything here.
     (seen, _), transpose = jax.vjp(
         lambda state, initial: neighbours(t, state, initial),
-        State(hidden_before, jnp.zeros_like(start.cell)), initial)
+        State(hidden_before, no_cell), initial)
     # h_t enters the output and the next step; c_t enters h_t and the next step.
     hidden_gradient = (
         state_gradient.hidden.astype(wide) + output_gradient.astype(wide))
     cell_gradient = state_gradient.cell + hidden_gradient * derivative.hidden
-    gates = _gates_gradient(derivative, hidden_gradient, cell_gradient)
+    gates = _gates_gradient(
+        derivative, hidden_gradient, cell_gradient, choices.gates_gradient)
     gates = gates.astype(hidden.dtype)
     seen_gradient = product(gates, transposed).astype(seen.dtype)
     # Pass the gradient on to the states that this step has seen.
     state_gradient, more = transpose((seen_gradient, cell_gradient * derivative.cell))
-    kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
+    if in_scan:
+      kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
     initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
     return (state_gradient, kernel_gradient, initial_gradient), gates
 
@@ -296,12 +314,18 @@ def _fused_backward(neighbours, unroll, saved, gradient):
   before = jnp.concatenate([start.hidden[None], hidden[:-1]])
   zeros = (
       jax.tree.map(jnp.zeros_like, start),
-      jnp.zeros(kernel.shape, wide),
+      jnp.zeros(kernel.shape if in_scan else (), wide),
       jax.tree.map(jnp.zeros_like, initial),
   )
   (start_gradient, kernel_gradient, initial_gradient), gates = lax.scan(
       step, zeros, (steps, gradient, derivatives, before), reverse=True,
-      unroll=unroll)
+      unroll=choices.unroll)
+  if not in_scan:
+    seen = jax.vmap(
+        lambda t, hidden: neighbours(t, State(hidden, no_cell), initial)[0])(
+            steps, before)
+    kernel_gradient = jnp.einsum(
+        "s...nr,s...nm->...rm", seen, gates, preferred_element_type=wide)
   return gates, kernel_gradient.astype(kernel.dtype), initial_gradient, start_gradient
 
 

@@ -6,6 +6,7 @@ Shapes: H height, W width, B batch, h hidden units, G = 4h gates, K kernel width
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 from pixelrnn_jax.ops.lstm import State, lstm_scan, product
 
 
@@ -49,7 +50,8 @@ def row_scan(
     hidden: Float[Array, " h"],
     cell: Float[Array, " h"],
     implementation: str = "fused",
-    unroll: int = 1,
+    unroll: int = 0,
+    choices: Choices = BY_BACKEND,
 ) -> Float[Array, "H W B h"]:
   """Run the Row LSTM over the rows of an image, top to bottom.
 
@@ -67,6 +69,7 @@ def row_scan(
     cell: the learned cell state above the first row, [h].
     implementation: see `lstm_scan`.
     unroll: see `lstm_scan`.
+    choices: see `lstm_scan`.
 
   Returns:
     h_i of all rows, [H, W, B, h], of the inputs' dtype.
@@ -88,5 +91,6 @@ def row_scan(
   start = State(*(jnp.broadcast_to(s, (width * batch, units)) for s in initial))
   states = lstm_scan(
       neighbours, inputs.reshape(height, width * batch, -1),
-      kernel.reshape(taps * units, -1), initial, start, implementation, unroll)
+      kernel.reshape(taps * units, -1), initial, start, implementation, unroll,
+      choices)
   return states.reshape(height, width, batch, units)

@@ -207,7 +207,7 @@ def scan_measurements(
     counts.append(1)
   for implementation, devices in itertools.product(implementations, counts):
     of_device = batch // devices
-    options = dict(implementation=implementation, unroll=config.unroll)
+    options = dict(implementation=implementation, choices=config.choices)
     if config.kind == "row_lstm":
       scan = functools.partial(ops.row_scan, **options)
       inputs, stack = (height, width, of_device, 4 * h), ()

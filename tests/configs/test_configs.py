@@ -85,7 +85,7 @@ def test_unknown_names(name, message):
     ("model.hidden", True, "wrong type"),
     ("model.head_features", 0, "fewer features"),
     ("model.layers", 0, "at least 1"),
-    ("model.unroll", 0, "at least 1"),
+    ("model.unroll", -1, "0 or more"),
     ("model.images_per_strip", -1, "0 or more"),
     ("model.implementation", "magic", "fused, autodiff"),
     ("model.kernel_size", 4, "must be odd"),

@@ -29,6 +29,9 @@ def test_equals_the_loop(size, kernel_shape, kind, channels, features):
   x, kernel, bias = arrays(size, features, kernel_shape, 8)
   mask = ops.conv_mask(kind, kernel_shape, features, 4, channels, blocks=2)
   y = ops.masked_conv2d(*as_jax(x, kernel, bias), mask)
+  by_xla = ops.masked_conv2d(
+      *as_jax(x, kernel, bias), mask, ops.Choices(convolution="xla"))
+  np.testing.assert_allclose(by_xla, y, atol=1e-12)
   for b in range(size[2]):
     expected = reference.masked_conv(x[:, :, b], kernel, bias, kind, channels, 2)
     np.testing.assert_allclose(y[:, :, b], expected, atol=1e-12)
@@ -42,13 +45,15 @@ def test_equals_the_loop(size, kernel_shape, kind, channels, features):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("features", [3, 40])
-def test_gradients(features):
+@pytest.mark.parametrize("way", ["products", "xla"])
+def test_gradients(features, way):
+  choices = ops.Choices(convolution=way)
   x, kernel, bias = as_jax(*arrays((3, 4, 2), features, (3, 3), 6))
   mask = ops.conv_mask("B", (3, 3), features, 6, 3)
   check_grads(
-      lambda *a: ops.masked_conv2d(*as_jax(*a), mask), (x, kernel, bias),
+      lambda *a: ops.masked_conv2d(*as_jax(*a), mask, choices), (x, kernel, bias),
       order=1, modes=("fwd", "rev"))
-  gradient = jax.grad(lambda k: ops.masked_conv2d(x, k, bias, mask).sum())
+  gradient = jax.grad(lambda k: ops.masked_conv2d(x, k, bias, mask, choices).sum())
   np.testing.assert_array_equal(np.asarray(gradient(kernel))[~mask], 0)
 
 

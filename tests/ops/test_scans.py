@@ -1,5 +1,6 @@
 """The two scans against loops in image space; gradients in float64."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,7 @@ from jax.test_util import check_grads
 from helpers import reference
 from helpers.arrays import as_jax
 from pixelrnn_jax import ops
+from pixelrnn_jax.ops.choices import DEFAULTS
 
 SIZES = [(1, 1, 1), (1, 5, 2), (5, 1, 2), (3, 4, 2), (5, 3, 1)]
 IMPLEMENTATIONS = ["fused", "autodiff"]
@@ -40,10 +42,17 @@ def skewed_arguments(size):
   return jnp.stack([ops.skew(x) for x in inputs], axis=1), *rest
 
 
-def diagonal(inputs, kernel, hidden, cell, implementation):
+def row(inputs, kernel, hidden, cell, implementation, choices):
+  """`row_scan` by the choices."""
+  return ops.row_scan(
+      inputs, kernel, hidden, cell, implementation, choices=choices)
+
+
+def diagonal(inputs, kernel, hidden, cell, implementation, choices=ops.BY_BACKEND):
   """`diagonal_scan` from image space to image space."""
   skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
-  states = ops.diagonal_scan(skewed, kernel, hidden, cell, implementation)
+  states = ops.diagonal_scan(
+      skewed, kernel, hidden, cell, implementation, choices=choices)
   return jnp.stack([ops.unskew(states[:, d]) for d in range(2)])
 
 
@@ -172,26 +181,31 @@ def test_gradients(scan, size):
 
 
 @pytest.mark.parametrize("scan", ["row", "diagonal"])
-@pytest.mark.parametrize("dtype, tolerance", [
-    ("float64", 1e-12), ("float32", 1e-5), ("bfloat16", 5e-2)])
+@pytest.mark.parametrize("dtype, tolerance, choices", [
+    ("float64", 1e-12, DEFAULTS["cpu"]),
+    ("float64", 1e-12, DEFAULTS["gpu"]),
+    ("float32", 1e-5, DEFAULTS["cpu"]),
+    ("float32", 1e-5, DEFAULTS["gpu"]),
+    ("bfloat16", 5e-2, DEFAULTS["cpu"]),
+    ("bfloat16", 5e-2, dataclasses.replace(DEFAULTS["tpu"], saved="narrow")),
+])
 @pytest.mark.usefixtures("x64")
-def test_fused_gradients_equal_autodiff(scan, dtype, tolerance):
+def test_fused_gradients_equal_autodiff(scan, dtype, tolerance, choices):
   if scan == "row":
-    function, arguments = ops.row_scan, row_arguments((6, 7, 3), 16)
+    function, arguments = row, row_arguments((6, 7, 3), 16)
   else:
     function, arguments = diagonal, diagonal_arguments((6, 7, 3), 16)
   # Parameters are at least float32; the maps, and so the products, are of the dtype.
   wide = jnp.promote_types(dtype, jnp.float32)
   inputs, *params = (jnp.asarray(a, wide) for a in arguments)
   inputs = inputs.astype(dtype)
-  shape = jax.eval_shape(
-      functools.partial(function, implementation="fused"), inputs, *params).shape
+  shape = (*inputs.shape[:-1], inputs.shape[-1] // ops.GATES)
   weights = np.random.default_rng(3).normal(size=shape).astype(wide)
   gradients = [
       jax.jit(jax.grad(
-          lambda *a, i=i: jnp.sum(function(*a, i).astype(wide) * weights),
+          lambda *a, i=i, c=c: jnp.sum(function(*a, i, c).astype(wide) * weights),
           argnums=(0, 1, 2, 3)))(inputs, *params)
-      for i in IMPLEMENTATIONS
+      for i, c in (("fused", choices), ("autodiff", DEFAULTS["cpu"]))
   ]
   for fused, autodiff in zip(*gradients, strict=True):
     assert fused.dtype == autodiff.dtype

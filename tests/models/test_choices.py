@@ -1,0 +1,59 @@
+"""Every way to compute a model against the reference: the loss and all gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers.parameters import random_variables
+from pixelrnn_jax import ops
+from pixelrnn_jax.configs.schema import ModelConfig
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.ops.choices import DEFAULTS, OPTIONS
+
+
+def loss_and_gradients(config, choices):
+  model = build_model(dataclasses.replace(config, **vars(choices)))
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, config.levels, (4, *config.image_shape), np.uint8)
+  variables = random_variables(model, rng, 0.3)
+  return jax.jit(jax.value_and_grad(
+      lambda v: model.apply(v, images, method="batch_nats")))(variables)
+
+
+@pytest.mark.parametrize("kind, shape, levels", [
+    ("pixel_cnn", (4, 4, 1), 2), ("row_lstm", (5, 6, 3), 5),
+    ("diagonal_bilstm", (5, 6, 3), 5)])
+def test_every_backend_equals_the_reference(kind, shape, levels):
+  config = ModelConfig(
+      kind, shape, levels=levels, hidden=6, layers=2, head_features=7, skip=True)
+  reference = dataclasses.replace(config, implementation="autodiff")
+  expected = loss_and_gradients(reference, DEFAULTS["cpu"])
+  for backend in ("gpu", "tpu"):
+    got = loss_and_gradients(config, DEFAULTS[backend])
+    for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
+      scale = np.abs(b).max()
+      np.testing.assert_allclose(
+          a / scale, b / scale, atol=1e-5, err_msg=backend)
+
+
+def test_values_out_of_range_have_no_likelihood():
+  logits = jnp.zeros((3, 4))
+  got = ops.log_probs_by_comparison(logits, jnp.array([-1, 3, 4]))
+  np.testing.assert_array_equal(np.isnan(got), [True, False, True])
+
+
+def test_every_default_is_an_option():
+  for choices in DEFAULTS.values():
+    for name, ways in OPTIONS.items():
+      assert getattr(choices, name) in ways
+    assert choices.unroll > 0 and choices.images_per_strip > 0
+
+
+def test_a_choice_overrides_the_backend():
+  own = ops.Choices(convolution="products", unroll=3).resolve("tpu")
+  assert own == dataclasses.replace(
+      DEFAULTS["tpu"], convolution="products", unroll=3)
+  assert ops.Choices().resolve("cuda") == DEFAULTS["gpu"]
