@@ -10,6 +10,9 @@ directory's evaluation.json. Without a work directory, the trained model that co
 the package is evaluated. If the data has moved since the training, --config.data.source
 and --config.data.data_dir say where it is. Several processes are started as for
 train.py.
+
+Products are of the highest precision that the device has, unless
+JAX_DEFAULT_MATMUL_PRECISION is set.
 """
 
 if __name__ == "__main__":
@@ -31,12 +34,16 @@ _SPLIT = flags.DEFINE_enum(
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoint, or the one with the best validation figure.")
+_AS_TRAINED = flags.DEFINE_bool(
+    "as_trained", False, "Evaluate a model with dtype=bfloat16 in bfloat16; without it"
+    " every model is evaluated in float32, or float64 if it was trained so.")
 
 
 def main() -> None:
   parallel.use_cores(find_config(_WORKDIR.value))
   evaluate_run(
-      _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value, command_line.moved_data())
+      _WORKDIR.value, _SPLIT.value, _CHECKPOINT.value, command_line.moved_data(),
+      _AS_TRAINED.value)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ Of a multi-scale model the joint of all scales is exact: log p(small, large) =
 log p(small) + log p(large | small). The small image follows from the large one. So the
 joint is a lower bound of log p(large), and nats and bits/dim are upper bounds.
 
+Products are of the highest precision (`precision.py`), but for `total_nats`, which is
+for training.
+
 Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 """
 
@@ -19,6 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from pixelrnn_jax import arguments, ops
 from pixelrnn_jax.configs.schema import ModelConfig
+from pixelrnn_jax.inference import precision
 from pixelrnn_jax.inference.scales import ImagesLike, one_or_all
 from pixelrnn_jax.models import Model
 
@@ -107,7 +111,7 @@ def _log_probs_by_scale(
   large = arguments.image_values(model.config, images)
   small = None if smaller is None else [
       arguments.image_values(model.config, x, "Smaller images") for x in smaller]
-  with arguments.forward_mode_explained():
+  with arguments.forward_mode_explained(), precision.of_likelihoods():
     return _checked_log_probs(model, variables, large, small)
 
 

@@ -15,11 +15,13 @@ import numpy as np
 from pixelrnn_jax.data.sources import ImageSource
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.likelihood import bound_note, nats_to_bits_per_dim
+from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.studies import image_codecs
 from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.evaluation import (
+  evaluated_config,
   image_nats,
   standard_error,
   summarize,
@@ -81,8 +83,8 @@ def compare(
   for workdir, run in zip(workdirs, runs, strict=True):
     say(f"{workdir}: {len(first):,} images")
     nats = cast(np.ndarray, image_nats(
-        parallel.make_eval_step(run.model), parallel.replicate(run.params), first,
-        run.config))
+        parallel.make_eval_step(build_model(evaluated_config(run.config.model))),
+        parallel.replicate(run.params), first, run.config))
     rows.append(Row(
         name=workdir, kind=run.config.model.kind,
         parameters=sum(x.size for x in jax.tree.leaves(run.params)), step=run.step,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pixelrnn_jax import data, files, progress
 from pixelrnn_jax.configs.schema import SPLITS, Config, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
+from pixelrnn_jax.inference import precision
 from pixelrnn_jax.inference.likelihood import (
   bound_note,
   scale_name,
@@ -47,6 +48,7 @@ from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.evaluation import (
   Evaluation,
   evaluate,
+  evaluated_config,
   read_evaluation,
   report,
 )
@@ -143,7 +145,8 @@ class _Run:
     self.optimizer = make_optimizer(config.optimizer, config.train.steps)
     self.train_step = parallel.make_train_step(
         self.model, self.optimizer, config.train.accumulate, config.train.scale)
-    self.eval_step = parallel.make_eval_step(self.model)
+    self.evaluated = evaluated_config(config.model)
+    self.eval_step = parallel.make_eval_step(build_model(self.evaluated))
     self.iterator = data.train_iterator(
         config, sources["train"], jax.process_index(), jax.process_count())
     self.key = jax.random.key(config.train.seed)
@@ -266,7 +269,8 @@ class _Run:
     self.say(
         f"{config.name}: {parameters:,} parameters, {jax.device_count()}"
         f" {jax.devices()[0].platform} device(s), {len(source):,} training images"
-        f" ({source.description})"
+        f" ({source.description}), products in"
+        f" {precision.describe(config.model.dtype, training=True)}"
     )
     for note in source.notes:
       self.say(f"note: {note}")
@@ -475,5 +479,5 @@ class _Run:
       evaluation = evaluate(self.eval_step, self.state.params, source, config)
       report(
           self.workdir, config, self.step, "last", "test", source.description,
-          cast(Evaluation, evaluation))
+          cast(Evaluation, evaluation), self.evaluated.dtype)
     self.draw_samples()

@@ -111,6 +111,19 @@ def test_each_image_has_its_own_figure(finished_run):
   np.testing.assert_allclose(nats[:, 0], expected, rtol=1e-5)
 
 
+def test_a_model_in_bfloat16_is_evaluated_in_float32(copy_run):
+  workdir = copy_run()
+  exact = evaluate_run(str(workdir))
+  path = workdir / "config.json"
+  path.write_text(path.read_text().replace('"float32"', '"bfloat16"'))
+  figures = {
+      as_trained: evaluate_run(str(workdir), as_trained=as_trained)
+      for as_trained in (True, False)}
+  assert figures[False]["nats_per_image"] == exact["nats_per_image"]
+  assert figures[True]["nats_per_image"] != exact["nats_per_image"]
+  assert [figures[x]["dtype"] for x in (True, False)] == ["bfloat16", "float32"]
+
+
 def test_an_unknown_split(finished_run):
   with pytest.raises(InputError, match="must be one of train, validation, test"):
     evaluate_run(str(finished_run), "tset")
