@@ -132,6 +132,10 @@ def make_train_step(
     scale: see `step.train_step`.
     devices: the devices. The default is all devices.
 
+  The step itself does not know what maps it: `jax.jit` of `jax.shard_map` over a mesh
+  with this axis, in_specs (P(), P(AXIS)) and out_specs (P(), P()), gives the same
+  numbers of images [B, ...] (`tests/training/test_parallel.py`).
+
   Returns:
     A function (state, images) -> (state, metrics), with images from `shard`. It
     consumes the state that it is given. Use the one that it returns.

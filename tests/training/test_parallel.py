@@ -1,3 +1,4 @@
+import functools
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from helpers.precision import enable_x64
 from pixelrnn_jax.configs import load_config
@@ -15,7 +18,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.state import init_state
-from pixelrnn_jax.training import parallel
+from pixelrnn_jax.training import parallel, step
 
 
 def make_images(config, number, seed=0):
@@ -63,6 +66,28 @@ def test_the_step_is_compiled_once(tiny_config):
     state, metrics = train_step(state, images)
     jax.block_until_ready(metrics)
   assert layouts[0] == layouts[1]
+
+
+def test_shard_map_takes_the_same_step(tiny_config):
+  """One line maps the step: `pmap`, or `jit` of `shard_map`."""
+  model, optimizer = build_model(tiny_config.model), optax.sgd(0.1)
+  images = make_images(tiny_config, 4)
+  mesh = Mesh(np.array(jax.devices()), (step.AXIS,))
+  mapped = jax.jit(jax.shard_map(
+      functools.partial(step.train_step, model, optimizer, 1, -1), mesh=mesh,
+      in_specs=(P(), P(step.AXIS)), out_specs=(P(), P()), check_vma=False),
+      donate_argnums=0)
+  results = []
+  for train_step, batch in (
+      (parallel.make_train_step(model, optimizer), parallel.shard(images)),
+      (mapped, images)):
+    state = init_state(
+        model, optimizer, jax.random.key(0), tiny_config.model.image_shape)
+    state = parallel.replicate(state)
+    for _ in range(2):
+      state, metrics = jax.block_until_ready(train_step(state, batch))
+    results.append(jax.device_get((state.params, metrics)))
+  jax.tree.map(np.testing.assert_array_equal, *results)
 
 
 def test_evaluation_gathers_every_image_in_order(tiny_config):
