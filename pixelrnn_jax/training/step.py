@@ -88,9 +88,10 @@ def train_step(
 
   params, opt_states, gradients = (
       by_scale(model, tree) for tree in (state.params, state.opt_state, grads))
-  for s in trained:
-    updates, opt_states[s] = optimizer.update(gradients[s], opt_states[s], params[s])
-    params[s] = optax.apply_updates(params[s], updates)
+  with jax.named_scope("optimizer"):
+    for s in trained:
+      updates, opt_states[s] = optimizer.update(gradients[s], opt_states[s], params[s])
+      params[s] = optax.apply_updates(params[s], updates)
   return TrainState(
       join_scales(model, params), join_scales(model, opt_states), state.step + 1
   ), metrics

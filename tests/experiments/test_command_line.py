@@ -63,8 +63,12 @@ BAD = {
         ["train.py", "--config=multi_scale_mnist", "--config.model.multi_scale=3"],
         ["model.multi_scale=(3,)", "must be multiples of 3"]),
     "no such config for a TPU": (
-        ["compile_for_tpu.py", "--configs=row"], ["no config named 'row'"]),
-    "chips of no slice": (["compile_for_tpu.py", "--chips=3"], ["1, 2 or 4"]),
+        ["compile_for_accelerator.py", "--configs=row"], ["no config named 'row'"]),
+    "chips of no slice": (
+        ["compile_for_accelerator.py", "--chips=3"], ["1, 2 or 4"]),
+    "no such accelerator": (
+        ["compile_for_accelerator.py", "--configs=quickstart", "--target=abacus"],
+        ["target='abacus'", "tpu_v5e"]),
     "misspelt flag": (
         ["train.py", "--config=quickstart", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
     "no flag": (["train.py", "quickstart"], ["unexpected argument 'quickstart'"]),

@@ -1,0 +1,91 @@
+"""Reading compiled programs, on recorded lines of them: no compiler is needed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.ops.choices import DEFAULTS
+from pixelrnn_jax.studies import compiled
+
+# Of a v5e's program, cut: a loop over 12 layers, in it a scan of 63 steps.
+TPU = r"""HloModule jit_step, is_scheduled=true
+
+%fused_computation.1 (param_0: f32[8,128]) -> f32[8,128] {
+  %param_0 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %multiply.1 = f32[8,128]{1,0:T(8,128)} multiply(%param_0, %param_0)
+}
+
+%scan_body (arg: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %arg = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %gte.1 = f32[8,128]{1,0:T(8,128)} get-tuple-element(%arg), index=1
+  %fusion.7 = f32[8,128]{1,0:T(8,128)S(1)} fusion(%gte.1), kind=kLoop, calls=%fused_computation.1, metadata={op_name="jit(f)/layers/transpose(layers)/jvp(scan)/while/body/mul" stack_frame_id=7}, backend_config={"window_config":{"estimated_cycles":"1000"}}
+  ROOT %tuple.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%gte.1, %fusion.7)
+}
+
+%scan_condition (arg.1: (s32[], f32[8,128])) -> pred[] {
+  %arg.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %constant.9 = s32[]{:T(128)} constant(63)
+  ROOT %compare.1 = pred[]{:T(512)} compare(%arg.1, %constant.9), direction=LT
+}
+
+%layers_body (arg.2: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %arg.2 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %while.8 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%arg.2), condition=%scan_condition, body=%scan_body, metadata={op_name="jit(f)/layers/while" stack_frame_id=2}
+  %copy.3 = f32[8,128]{1,0:T(8,128)} copy(%while.8), backend_config={"window_config":{"estimated_cycles":"500"}}
+  ROOT %tuple.2 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%arg.2, %copy.3)
+}
+
+%layers_condition (arg.3: (s32[], f32[8,128])) -> pred[] {
+  %arg.3 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %constant.10 = s32[]{:T(128)} constant(12)
+  ROOT %compare.2 = pred[]{:T(512)} compare(%arg.3, %constant.10), direction=LT
+}
+
+ENTRY %main.1 (p0: f32[8,128]) -> f32[8,128] {
+  %p0 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %while.9 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) while(%p0), condition=%layers_condition, body=%layers_body, metadata={op_name="jit(f)/jvp(layers)/while" stack_frame_id=1}
+  %convolution.4 = f32[8,128]{1,0:T(8,128)} convolution(%p0, %p0), metadata={op_name="jit(f)/jvp(head)/transpose(jvp())/dot_general"}, backend_config={"window_config":{"estimated_cycles":"3000"}}
+  ROOT %add.5 = f32[8,128]{1,0:T(8,128)} add(%convolution.4, %p0), backend_config={"window_config":{"estimated_cycles":"40"}}
+}
+"""
+
+
+def test_a_tpu_program_is_counted_through_its_loops():
+  summary = compiled.summarize_tpu(TPU, clock=1e6)
+  assert summary.iterations == 12 + 12 * 63
+  assert summary.kernels == 12 * 63 + 12 + 2
+  # A copy that says nothing belongs to the loop around it.
+  assert summary.parts == {
+      "scan backward": 12 * 63 * 1.0, "layers forward": 12 * 0.5, "head": 3.0,
+      "other": 0.04}
+  assert summary.milliseconds == pytest.approx(sum(summary.parts.values()))
+  assert summary.launches is None
+
+
+def result(milliseconds, **changes):
+  summary = compiled.Summary(
+      10, 4, milliseconds, None, {"scan forward": milliseconds})
+  return dataclasses.replace(compiled.Result(
+      "quickstart", "", "tpu_v5e", "step", "bfloat16", 1, 16, 1.5, True, 197e9,
+      summary, "jax"), **changes)
+
+
+def test_two_runs_side_by_side():
+  before, after = result(4.0), result(2.0)
+  again = compiled.from_record(json.loads(json.dumps(dataclasses.asdict(before))))
+  assert again == before and again.key() == after.key()
+  text = "\n".join(compiled.lines(after, again))
+  # 197e9 operations in 2 ms are half of 197e12 a second.
+  assert "50.0%" in text and "0.50" in text and "before       4.00" in text
+  with pytest.raises(InputError, match="--json"):
+    compiled.from_record({"config": "quickstart"})
+
+
+def test_choices_are_those_of_the_target():
+  config = load_config("row_lstm_mnist")
+  config.model.unroll = 7
+  compiled.as_on(config, "tpu_v5e")
+  assert config.model.choices == dataclasses.replace(DEFAULTS["tpu"], unroll=7)
