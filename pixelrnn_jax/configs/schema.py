@@ -81,6 +81,7 @@ class ModelConfig:
       `narrow` the dtype of the products.
     row_start: of the Diagonal BiLSTM: the initial state is put in by `slice` or
       `select`.
+    skew: of the Diagonal BiLSTM's maps: by `reshape`, or `concatenate` their rows.
     convolution: masked ones as `products`, one a tap, or by `xla`.
     logits: of the training loss: all channels `together`, or `by_channel`.
   """
@@ -105,6 +106,7 @@ class ModelConfig:
   kernel_gradient: str = _resumable(AUTO)
   saved: str = _resumable(AUTO)
   row_start: str = _resumable(AUTO)
+  skew: str = _resumable(AUTO)
   convolution: str = _resumable(AUTO)
   logits: str = _resumable(AUTO)
 

@@ -1,5 +1,6 @@
 """The Diagonal BiLSTM's layer (paper, section 3.2 and Figure 5, right)."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -111,12 +112,16 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
         biases)
     # Skew both directions, the right-to-left one mirrored, and run them together.
     left, right = jnp.split(gates, DIRECTIONS, axis=-1)
+    choices = self.config.choices
+    if self.config.implementation == "autodiff":  # and so for forward mode
+      choices = dataclasses.replace(choices, skew="reshape")
     with jax.named_scope("skew"):
-      skewed = jnp.stack([ops.skew(left), ops.skew(right[:, ::-1])], axis=1)
+      skewed = jnp.stack(
+          [ops.skew(left, choices), ops.skew(right[:, ::-1], choices)], axis=1)
     states = self.state_to_state(params["state_to_state"], skewed, width)
     with jax.named_scope("skew"):
-      left = ops.unskew(states[:, 0])
-      right = ops.unskew(states[:, 1])[:, ::-1]
+      left = ops.unskew(states[:, 0], choices)
+      right = ops.unskew(states[:, 1], choices)[:, ::-1]
     # Shift the right-to-left states down by one row.
     y = left + jnp.pad(right, ((1, 0), (0, 0), (0, 0), (0, 0)))[:-1]
     return ops.from_strips(y, images)

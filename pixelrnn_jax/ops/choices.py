@@ -19,6 +19,7 @@ OPTIONS = {
     "kernel_gradient": ("in_scan", "after_scan"),
     "saved": ("wide", "narrow"),
     "row_start": ("slice", "select"),
+    "skew": ("reshape", "concatenate"),
     "convolution": ("products", "xla"),
     "logits": ("together", "by_channel"),
 }
@@ -39,6 +40,8 @@ class Choices:
       float32, or of the products' dtype.
     row_start: of the Diagonal BiLSTM: the initial state is written to the row that
       starts, or every row selects between it and the state before.
+    skew: a map is padded and read as rows of another length, or its padded rows are
+      concatenated. The latter has a gradient of its own, for reverse mode only.
     convolution: masked convolutions as a product for each tap, or as XLA's
       convolution.
     logits: the training loss from the logits of all channels in one array
@@ -52,6 +55,7 @@ class Choices:
   kernel_gradient: str = AUTO
   saved: str = AUTO
   row_start: str = AUTO
+  skew: str = AUTO
   convolution: str = AUTO
   logits: str = AUTO
   unroll: int = 0
@@ -75,14 +79,14 @@ BY_BACKEND = Choices()
 DEFAULTS = {
     "cpu": Choices(
         gates_gradient="select", kernel_gradient="in_scan", saved="wide",
-        row_start="slice", convolution="products", logits="together", unroll=1,
-        images_per_strip=8),
+        row_start="slice", skew="reshape", convolution="products", logits="together",
+        unroll=1, images_per_strip=8),
     "gpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
-        row_start="select", convolution="products", logits="by_channel", unroll=4,
-        images_per_strip=1),
+        row_start="select", skew="reshape", convolution="products",
+        logits="by_channel", unroll=4, images_per_strip=1),
     "tpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
-        row_start="select", convolution="xla", logits="by_channel", unroll=1,
-        images_per_strip=2),
+        row_start="select", skew="concatenate", convolution="xla",
+        logits="by_channel", unroll=1, images_per_strip=2),
 }

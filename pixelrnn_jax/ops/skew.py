@@ -13,21 +13,29 @@ Shapes: H height, W width, T = H + W - 1 diagonals, B batch, F features, n image
 side by side.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 
-def skew(x: Shaped[Array, "H W *rest"]) -> Shaped[Array, "T H *rest"]:
+
+def skew(
+    x: Shaped[Array, "H W *rest"], choices: Choices = BY_BACKEND
+) -> Shaped[Array, "T H *rest"]:
   """Offset row r of the map by r positions, with the diagonals as leading axis.
 
       y[t, r] = x[r, t - r]   where 0 <= t - r < W, and zero elsewhere
 
   Args:
     x: [H, W, ...].
+    choices: how to compute it; the backend's defaults if not given.
 
   Returns:
     [T, H, ...], T = H + W - 1.
   """
+  if choices.resolve().skew == "concatenate":
+    return _skew_rows(x)
   height, width, *rest = x.shape
   # Pad each row to length T + 1 and read the result as rows of length T. Each row
   # then starts one position later than the one above it.
@@ -37,19 +45,47 @@ def skew(x: Shaped[Array, "H W *rest"]) -> Shaped[Array, "T H *rest"]:
   return jnp.swapaxes(y, 0, 1)
 
 
-def unskew(y: Shaped[Array, "T H *rest"]) -> Shaped[Array, "H W *rest"]:
+def unskew(
+    y: Shaped[Array, "T H *rest"], choices: Choices = BY_BACKEND
+) -> Shaped[Array, "H W *rest"]:
   """Undo `skew`: x[r, c] = y[r + c, r].
 
   Args:
     y: [T, H, ...]. Positions outside the image may hold anything.
+    choices: how to compute it; the backend's defaults if not given.
 
   Returns:
     [H, W, ...], W = T - H + 1.
   """
+  if choices.resolve().skew == "concatenate":
+    return _unskew_rows(y)
   steps, height, *rest = y.shape
   x = jnp.swapaxes(y, 0, 1).reshape(height * steps, *rest)
   x = jnp.pad(x, [(0, height)] + [(0, 0)] * len(rest))
   return x.reshape(height, steps + 1, *rest)[:, : steps - height + 1]
+
+
+@jax.custom_vjp
+def _skew_rows(x: Shaped[Array, "H W *rest"]) -> Shaped[Array, "T H *rest"]:
+  """Return `skew` as its padded rows side by side: one read and one write."""
+  height = len(x)
+  rest = [(0, 0)] * (x.ndim - 2)
+  return jnp.stack(
+      [jnp.pad(row, [(r, height - 1 - r)] + rest) for r, row in enumerate(x)], axis=1)
+
+
+@jax.custom_vjp
+def _unskew_rows(y: Shaped[Array, "T H *rest"]) -> Shaped[Array, "H W *rest"]:
+  """Return `unskew` as the rows cut out one by one."""
+  steps, height = y.shape[:2]
+  return jnp.stack([y[r : r + steps - height + 1, r] for r in range(height)])
+
+
+# Each is the transpose of the other. JAX's own would add up a map for each row.
+_skew_rows.defvjp(
+    lambda x: (_skew_rows(x), None), lambda _, gradient: (_unskew_rows(gradient),))
+_unskew_rows.defvjp(
+    lambda y: (_unskew_rows(y), None), lambda _, gradient: (_skew_rows(gradient),))
 
 
 def to_strips(

@@ -1,5 +1,6 @@
 """Skew and unskew on any rectangle."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,3 +41,17 @@ def test_strips_hold_whole_images_side_by_side(height, width, images):
     np.testing.assert_array_equal(
         y[:, n * width : (n + 1) * width, b], x[:, :, n * (6 // images) + b])
   np.testing.assert_array_equal(ops.from_strips(y, images), x)
+
+
+@pytest.mark.parametrize("height, width", RECTANGLES)
+def test_rows_side_by_side_are_the_same_map(height, width):
+  rng = np.random.default_rng(0)
+  shapes = {ops.skew: (height, width, 2), ops.unskew: (height + width - 1, height, 2)}
+  for function, shape in shapes.items():
+    x = jnp.asarray(rng.normal(size=shape))
+    results = []
+    for way in ("reshape", "concatenate"):
+      y, transpose = jax.vjp(
+          lambda x, f=function, w=way: f(x, ops.Choices(skew=w)), x)
+      results.append((y, *transpose(jnp.cos(y))))
+    jax.tree.map(np.testing.assert_array_equal, *results)

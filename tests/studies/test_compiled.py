@@ -1,4 +1,5 @@
 """Reading compiled programs, on recorded lines of them: no compiler is needed."""
+# ruff: noqa: E501
 
 import dataclasses
 import json
