@@ -30,7 +30,7 @@ DECAY_SHAPES = ("cosine", "linear")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
 
-def _resumable(default):
+def _resumable(default: Any) -> Any:
   """Return a field that may change when a run is resumed; `train` then tells the user.
 
   Such a field alters the parameters by rounding only. The exception is `train.scale`.

@@ -37,4 +37,4 @@ def describe(dtype: str, training: bool = False) -> str:
 
 def _given() -> str | None:
   """Return the precision that the user has set, if any."""
-  return jax.config.jax_default_matmul_precision
+  return getattr(jax.config, "jax_default_matmul_precision")  # noqa: B009

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from pixelrnn_jax import files
 from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference.sampling import make_completer
@@ -309,62 +310,53 @@ def summarize_tpu(text: str, clock: float) -> Summary:
   return Summary(kernels, iterations, sum(parts.values()), None, parts)
 
 
-# Lines of a thunk sequence that run nothing on the GPU by themselves.
-_NO_KERNELS = ("kWhile", "kDynamicSliceFusion", "kCommandBuffer", "kConditional",
-               "kSequential")
+# Thunks that run nothing on the GPU by themselves.
+_NO_KERNELS = (
+    "kWhile", "kDynamicSliceFusion", "kCommandBuffer", "kConditional", "kSequential")
 
 
-def summarize_gpu(text: str, thunks: str) -> Summary:
+def summarize_gpu(text: str, thunks: str, metadata: str) -> Summary:
   """Return the summary of a GPU's program.
 
   Args:
     text: its optimised HLO.
-    thunks: the sequence of thunks that the compiler has dumped. Its loops stand in
-      the order of those in the HLO.
+    thunks: what the GPU is given in turn, as the compiler dumps it: a line for each
+      thunk, those of a loop's body indented. The host knows how often a loop runs, so
+      its condition is never computed.
+    metadata: which instruction each thunk is of, by the thunk's number.
   """
   computations, entry = parse_hlo(text)
-  loops = {
-      i.name: (trip_count(computations, i), part)
-      for i, _, part in executed(computations, entry) if i.opcode == "while"}
-  parts_by_name = {
-      i.name: part for i, _, part in executed(computations, entry)}
-  kernels = iterations = launches = 0
+  names = {
+      int(number): name for name, number in re.findall(
+          r'profile_annotation: "([^"]*)"\s+thunk_id: (\d+)', metadata)}
+  known = {i.name: (i, part) for i, _, part in executed(computations, entry)}
+  kernels = iterations = launches = trips = 0
   of_parts = collections.Counter()
-  # The enclosing loops: their bodies' indentation and how often these run.
-  stack, pending = [(-1, 1)], 1
-  in_condition = None
+  bodies = [(-1, 1)]  # around this line: their indentation, and how often they run
+  in_condition = False
   for line in thunks.splitlines():
-    found = re.match(r"(\s*)(?:\d+: (k\w+)|(body|condition)\b)(.*)", line)
-    if not found:
+    found = re.match(r"( *)(?:(\d+): (k\w+)|(condition|body):)", line)
+    if not found or (in_condition and found.group(4) != "body"):
       continue
-    indent, (kind, label, rest) = len(found.group(1)), found.groups()[1:]
-    if in_condition is not None and indent > in_condition:
+    indent, number, kind, label = found.groups()
+    in_condition = label == "condition"
+    if in_condition:
       continue
-    in_condition = None
-    while len(stack) > 1 and indent <= stack[-1][0]:
-      stack.pop()
-    times = stack[-1][1]
-    if label == "condition":
-      in_condition = indent
-    elif label == "body":
-      stack.append((indent, times * pending))
-      iterations += times * pending
+    while len(bodies) > 1 and len(indent) <= bodies[-1][0]:
+      bodies.pop()
+    times = bodies[-1][1]
+    instruction, part = known.get(names.get(int(number or 0), ""), (None, ""))
+    if label == "body":
+      bodies.append((len(indent), times * trips))
+      iterations += times * trips
     elif kind == "kWhile":
-      pending, _ = _named(loops, rest, (1, ""))
+      trips = trip_count(computations, instruction) if instruction else 1
     elif kind == "kCommandBuffer":
       launches += times
     elif kind not in _NO_KERNELS:
       kernels += times
-      of_parts[_named(parts_by_name, rest, "") or "other"] += times
+      of_parts[part or "other"] += times
   return Summary(kernels, iterations, None, launches, dict(of_parts.most_common()))
-
-
-def _named(values: dict, text: str, default):
-  """Return the value whose name stands in the text."""
-  for name in re.findall(r"[\w.\-]+", text):
-    if name in values:
-      return values[name]
-  return default
 
 
 @dataclasses.dataclass
@@ -454,9 +446,16 @@ def compile_program(program: Program, target: str) -> tuple[Summary, int, str]:
     compiled = lowered.compile(compiler_options={
         "xla_dump_to": folder, "xla_dump_hlo_as_text": True})
     text = compiled.as_text()
-    dumped = glob.glob(os.path.join(folder, "*thunk_sequence_after_thunk_passes.txt"))
-    thunks = max((open(name).read() for name in dumped), key=len, default="")
-  return summarize_gpu(text, thunks), _memory(compiled), text
+    thunks, metadata = (
+        _dumped(folder, name) for name in (
+            "thunk_sequence_after_thunk_passes", "thunk_metadata"))
+  return summarize_gpu(text, thunks, metadata), _memory(compiled), text
+
+
+def _dumped(folder: str, name: str) -> str:
+  """Return the text that the compiler has dumped of its largest program."""
+  paths = glob.glob(os.path.join(folder, f"*.{name}.txt"))
+  return files.read_text(max(paths, key=os.path.getsize)) if paths else ""
 
 
 def _memory(compiled) -> int:

@@ -90,3 +90,42 @@ def test_choices_are_those_of_the_target():
   config.model.unroll = 7
   compiled.as_on(config, "tpu_v5e")
   assert config.model.choices == dataclasses.replace(DEFAULTS["tpu"], unroll=7)
+
+
+# Of an H100's program, cut: what its thunks are of, and the thunks in turn. A loop over
+# 2 layers, in it a scan of 7 steps.
+GPU = TPU.replace("constant(63)", "constant(7)").replace("constant(12)", "constant(2)")
+METADATA = "".join(
+    'thunk_metadata {\n  thunk_info {\n    profile_annotation: "%s"\n    thunk_id: %d\n  }\n}\n' % x
+    for x in [("convolution.4", 1), ("while.9", 2), ("copy.3", 4), ("while.8", 5),
+              ("fusion.7", 7)])
+THUNKS = """\
+000: kCommandBuffer [source       | next=002 (1)]
+    001: kCustomKernel [source | sink] gemm_fusion_dot_general_74 grid: [235, 1, 1]
+002: kWhile         [prev=000 (1) | next=000 (1)]
+condition:
+    003: kCustomKernel [source | sink] loop_compare_fusion_2 grid: [1, 1, 1]
+  body:
+    000: kCommandBuffer [source       | next=005 (1)]
+        004: kCopy               [source        | sink         ] kCopy
+    005: kWhile         [prev=000 (1) | next=000 (1)]
+condition:
+        006: kCustomKernel [source | sink] loop_compare_fusion_3 grid: [1, 1, 1]
+      body:
+        000: kCommandBuffer [source | sink]
+            007: kCustomKernel [source       | next=058 (1)] input_concatenate_fusion_7 grid: [42, 1, 1]
+            008: kDynamicSliceFusion [source        | next=048 (11)] params=1, results=1
+    009: kCopy [source | sink] kCopy
+010: kCopy [source | sink] kCopy
+"""
+
+
+def test_a_gpu_program_is_counted_through_its_loops():
+  summary = compiled.summarize_gpu(GPU, THUNKS, METADATA)
+  assert summary.iterations == 2 + 2 * 7
+  assert summary.launches == 1 + 2 + 2 * 7
+  # Once the head's product, twice two copies, 14 times the scan's, once the last copy.
+  assert summary.kernels == 1 + 2 * 2 + 2 * 7 + 1
+  assert summary.parts == {
+      "scan backward": 14, "head": 1, "layers forward": 2, "other": 3}
+  assert summary.milliseconds is None
