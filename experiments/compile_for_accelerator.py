@@ -1,4 +1,4 @@
-r"""What a TPU or GPU would run of a training step and the sampler, with none at hand.
+r"""Compile a training step and the sampler for a TPU or GPU, with none at hand.
 
     pip install 'jax[tpu]'
     python experiments/compile_for_accelerator.py --configs=row_lstm_cifar10
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _config(name: str, dtype: str) -> Config:
-  """The config of a name, with the flags' changes."""
+  """Return the config of a name, with the flags' changes."""
   config = load_config(name)
   config.model.dtype = dtype
   for change in _SET.value:
@@ -95,7 +95,7 @@ def _config(name: str, dtype: str) -> Config:
 
 
 def _read(path: str | None) -> list[compiled.Result]:
-  """The results in a file of --json."""
+  """Return the results in a file of --json."""
   if path is None:
     return []
   text = files.read_text(files.expand(path))
@@ -110,7 +110,7 @@ def _compile(
     config: Config, target: str, devices: list[jax.Device], before: dict,
     found: list[compiled.Result], problems: list[str],
 ) -> None:
-  """Compiles a config's programs, prints their lines and appends what was found."""
+  """Compile a config's programs, print their lines and append what was found."""
   compiled.as_on(config, target)
   for program in compiled.programs(config, devices, _SAMPLES.value):
     what = (f"{config.name} {program.name}, {config.model.dtype}, {len(devices)} x"
@@ -135,7 +135,7 @@ def _compile(
 
 
 def _versions() -> str:
-  """The versions that decide what is compiled."""
+  """Return the versions that decide what is compiled."""
   names = []
   for package in ("jax", "libtpu", "jax-cuda13-plugin"):
     try:

@@ -96,9 +96,10 @@ def test_choices_are_those_of_the_target():
 # 2 layers, in it a scan of 7 steps.
 GPU = TPU.replace("constant(63)", "constant(7)").replace("constant(12)", "constant(2)")
 METADATA = "".join(
-    'thunk_metadata {\n  thunk_info {\n    profile_annotation: "%s"\n    thunk_id: %d\n  }\n}\n' % x
-    for x in [("convolution.4", 1), ("while.9", 2), ("copy.3", 4), ("while.8", 5),
-              ("fusion.7", 7)])
+    f'thunk_metadata {{\n  thunk_info {{\n    profile_annotation: "{name}"\n    thunk_id: {number}\n  }}\n}}\n'
+    for name, number in [
+        ("convolution.4", 1), ("while.9", 2), ("copy.3", 4), ("while.8", 5),
+        ("fusion.7", 7)])
 THUNKS = """\
 000: kCommandBuffer [source       | next=002 (1)]
     001: kCustomKernel [source | sink] gemm_fusion_dot_general_74 grid: [235, 1, 1]
