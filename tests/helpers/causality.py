@@ -24,21 +24,21 @@ def make(kind, channels, residual, skip):
       residual=residual, skip=skip, dtype="float64"))
 
 
-def make_gradient(model, rng):
-  """Of the mean loss of some images."""
+def make_step(model, rng, optimizer):
+  """Variables to those after one large step of the optimiser of that name."""
   images = rng.integers(0, LEVELS, (4, *model.config.image_shape), np.uint8)
-  return jax.jit(jax.grad(
-      lambda variables: -likelihood.log_prob(model, variables, images).mean()))
-
-
-def after_a_step(variables, gradient, optimizer):
-  """The parameters after one large step of the optimiser of that name."""
   optimizer = make_optimizer(
       OptimizerConfig(name=optimizer, learning_rate=1e-2, clip_norm=0.0), steps=1)
-  params = variables["params"]
-  updates, _ = optimizer.update(
-      gradient(variables)["params"], optimizer.init(params), params)
-  return {"params": optax.apply_updates(params, updates)}
+
+  @jax.jit
+  def step(variables):
+    params = variables["params"]
+    gradient = jax.grad(
+        lambda p: -likelihood.log_prob(model, {"params": p}, images).mean())(params)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    return {"params": optax.apply_updates(params, updates)}
+
+  return step
 
 
 def make_jacobian(model):

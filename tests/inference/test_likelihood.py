@@ -34,7 +34,7 @@ def test_images_side_by_side_have_the_same_likelihoods(x64):
     one, *others = (
         prnn.log_probs(*random_model(
             "diagonal_bilstm", shape, 4, dtype="float64", images_per_strip=n), images)
-        for n in (1, 2, 4, 6, 100))
+        for n in (1, 4, 100))
     for other in others:
       np.testing.assert_allclose(other, one, rtol=1e-11)
 
@@ -97,10 +97,10 @@ def test_bad_images():
   assert np.isnan(log_probs(np.full((1, 2, 2, 1), 4, np.uint8))).all()
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"skip": True}, {"rematerialize": True}, {"residual": False}])
+@pytest.mark.parametrize("changes, chunk", [
+    ({}, 1), ({"skip": True}, 2**22), ({"rematerialize": True}, 1),
+    ({"residual": False}, 2**22)])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("chunk", [1, 2**22])
 def test_the_total_and_its_gradient_are_those_of_all_logits(
     kind, changes, chunk, x64, monkeypatch):
   """Chunks of one row, of all rows; against autodiff of the plain likelihood."""
@@ -117,7 +117,8 @@ def test_the_total_and_its_gradient_are_those_of_all_logits(
   got, gradient = jax.jit(jax.value_and_grad(total))(variables)
   want, plain_gradient = jax.jit(jax.value_and_grad(plain))(variables)
   np.testing.assert_allclose(got, want, rtol=1e-12)
-  np.testing.assert_allclose(jax.jit(total)(variables), want, rtol=1e-12)
+  if not changes:  # without a gradient, too
+    np.testing.assert_allclose(jax.jit(total)(variables), want, rtol=1e-12)
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
       gradient, plain_gradient)

@@ -39,13 +39,9 @@ def test_cached_logits_equal_the_whole_image(kind, arguments, dtype, tolerance):
   model, variables, images = case(kind, *arguments, dtype)
   whole = jax.jit(model.apply)
   cached = jax.jit(lambda v, x: value_logits(model, v, x))
-  gradient = jax.grad(lambda v: -prnn.log_prob(model, v, images).mean())
-  trained = jax.tree.map(
-      lambda x, g: x - 0.1 * jnp.sign(g), variables, jax.jit(gradient)(variables))
-  for params in (variables, trained):
-    expected, got = whole(params, images), cached(params, images)
-    assert got.dtype == expected.dtype and got.shape == expected.shape
-    np.testing.assert_allclose(got, expected, atol=tolerance)
+  expected, got = whole(variables, images), cached(variables, images)
+  assert got.dtype == expected.dtype and got.shape == expected.shape
+  np.testing.assert_allclose(got, expected, atol=tolerance)
 
 
 @pytest.mark.usefixtures("x64")
