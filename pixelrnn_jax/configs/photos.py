@@ -41,7 +41,7 @@ def _photos(
 
 
 def quickstart_photos() -> Config:
-  """Row LSTM, 3 layers, h = 24: natural images in ten minutes on two CPU cores."""
+  """Row LSTM, 3 layers, h = 24: natural images from the package."""
   return _photos("row_lstm", layers=3, hidden=24, head_features=96, steps=2_000)
 
 

@@ -18,7 +18,8 @@ def quickstart() -> Config:
   training to convergence). Training is cut to a few minutes of CPU. Departures: a short
   run with Muon, whose learning rate decays to 0, and validation on 1,000 images only,
   so that 59,000 are trained on. Measured: 83.347 +/- 0.204 nats on the test set (static
-  binarisation).
+  binarisation), after 5 min 43 s on two CPU cores that reach 123 GFLOP/s in float32
+  products (2026-11-26).
   """
   return Config(
       name="quickstart",
