@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import naive_sampler
 from pixelrnn_jax.inference.coding import compress, decompress
 from pixelrnn_jax.inference.sampling import sample
-from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models import Model, build_model
 
 
 @dataclasses.dataclass
@@ -43,6 +44,13 @@ def time_calls(function: Callable[[], object], calls: int) -> Timing:
     seconds.append(time.perf_counter() - start)
   median = statistics.median(seconds[1:])
   return Timing(median, max(0.0, seconds[0] - median))
+
+
+def time_sampler(model: Model, variables: PyTree, batch: int, calls: int) -> Timing:
+  """Time drawing a batch at once, `calls` times after the first."""
+  key = jax.random.key(0)
+  return time_calls(
+      lambda: sample(model, variables, key, batch, batch_size=batch), calls)
 
 
 def describe_machine() -> str:
@@ -125,8 +133,7 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
   key = jax.random.key(0)
   keys = jax.random.split(key, batch)
   variables = jax.jit(model.init)(key, images)
-  cached = time_calls(
-      lambda: sample(model, variables, key, batch, batch_size=batch), calls)
+  cached = time_sampler(model, variables, batch, calls)
   plain_pass = time_calls(
       lambda: naive_sampler.draw_value(
           model, variables, keys, (images,), (known,), 1.0, values // 2),

@@ -41,7 +41,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.runs.optimizer import make_optimizer
-from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.runs.state import TrainState, init_state
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.step import AXIS
 
@@ -67,8 +67,8 @@ class Rates:
 
   Attributes:
     operations: of the largest matrix product.
-    bytes: read and written, copying 256 MiB.
-    tanh: values, of 2^18 of them.
+    bytes: read and written, copying 128 MiB.
+    tanh: values, of 2^18 of them, which a CPU's caches hold; of 2^24 elsewhere.
   """
 
   operations: float
@@ -133,20 +133,29 @@ def measure(
 
 def measure_rates(dtype: str, repeats: int) -> Rates:
   """The rates of all devices: products of `dtype`, the rest float32."""
+  cpu = jax.default_backend() == "cpu"
   megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
-  copy = jax.jit(lambda x: x + 1.0)
-  values = jax.random.normal(jax.random.key(0), (2**18,))
-  many = 32  # in one program, as a single run is too short to time
-  tanh = jax.jit(lambda x: jax.lax.fori_loop(0, many, lambda _, x: jnp.tanh(x), x))
+  values = jax.random.normal(jax.random.key(0), (2**18 if cpu else 2**24,))
+
+  def repeated(count, function):
+    # In one program, as a single run can be too short to time.
+    return jax.jit(lambda x: lax.fori_loop(0, count, lambda _, x: function(x), x))
+
+  copies, many = 4, 32
+  copy = repeated(copies, lambda x: x + 1.0)
+  tanh = repeated(many, jnp.tanh)
   # Measured on the first one. A CPU's first device may use all of its cores.
-  devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
+  devices = 1 if cpu else jax.device_count()
   return Rates(
       devices * product_peak(dtype, repeats),
-      devices * 2 * megabytes.nbytes / min(_times(lambda: copy(megabytes), repeats)),
+      devices * copies * 2 * megabytes.nbytes
+      / min(_times(lambda: copy(megabytes), repeats)),
       devices * many * values.size / min(_times(lambda: tanh(values), repeats)))
 
 
-def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> float:
+def product_peak(
+    dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096, 8192, 16384)
+) -> float:
   """The most operations/s that a square matrix product of some size reaches."""
   peak = 0.0
   for size in sizes:
@@ -154,7 +163,7 @@ def product_peak(dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096)) -> flo
     product = jax.jit(jnp.matmul)
     best = min(_times(lambda a=a, f=product: f(a, a), repeats))
     peak = max(peak, 2 * size**3 / best)
-    if best > 1.0:  # larger ones take too long here
+    if 8 * best > 2.0:  # the next one would take too long here
       break
   return peak
 
@@ -278,37 +287,61 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   Errors: see `scan_measurements`.
   """
   check_one_scale(config.model)
-  model, batch = build_model(config.model), config.train.batch_size
+  model = build_model(config.model)
   parallel.check_batch_size(config.train)
-  optimizer = make_optimizer(config.optimizer, config.train.steps)
-  shape = config.model.image_shape
-  images = np.random.default_rng(0).integers(
-      0, config.model.levels, (batch, *shape), np.uint8)
-  state = parallel.replicate(jax.jit(
-      lambda key: init_state(model, optimizer, key, shape))(jax.random.key(0)))
-  operations = batch * model_operations(model)
-  batch_of_devices = parallel.shard(images)
-  mask = parallel.shard(np.ones(batch, bool))
+  images, state = _images(config), _state(config)
+  mask = parallel.shard(np.ones(config.train.batch_size, bool))
   forward = measure(
       "network: forward", parallel.make_eval_step(model),
-      (state.params, batch_of_devices, mask), batch, Work(operations), repeats,
-      jax.local_device_count())
+      (state.params, images, mask), config.train.batch_size, _forward_work(config),
+      repeats, jax.local_device_count())
+  return [forward, training_step(config, repeats)]
 
-  step = parallel.make_train_step(model, optimizer, config.train.accumulate)
+
+def training_step(config: Config, repeats: int) -> Measurement:
+  """The training step alone; see `step_measurements`."""
+  check_one_scale(config.model)
+  parallel.check_batch_size(config.train)
+  images, state = _images(config), _state(config)
+  step = parallel.make_train_step(
+      build_model(config.model), make_optimizer(config.optimizer, config.train.steps),
+      config.train.accumulate)
   start = time.perf_counter()
-  compiled = step.lower(state, batch_of_devices).compile()
+  compiled = step.lower(state, images).compile()
   compile_seconds = time.perf_counter() - start
 
   def one_step():
     nonlocal state  # the step consumes the state that it is given
-    state, metrics = compiled(state, batch_of_devices)
+    state, metrics = compiled(state, images)
     return metrics
 
   seconds = _times(one_step, repeats)
-  return [forward, Measurement(
+  return Measurement(
       "training step", compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), batch, Work(3 * operations),
-      memory(compiled, jax.local_device_count()))]
+      (min(seconds), max(seconds)), config.train.batch_size,
+      Work(3 * _forward_work(config).operations),
+      memory(compiled, jax.local_device_count()))
+
+
+def _images(config: Config) -> np.ndarray:
+  """A batch of noise, split over the devices."""
+  model = config.model
+  return parallel.shard(np.random.default_rng(0).integers(
+      0, model.levels, (config.train.batch_size, *model.image_shape), np.uint8))
+
+
+def _state(config: Config) -> TrainState:
+  """The state that a run starts with, on all devices."""
+  model = build_model(config.model)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  return parallel.replicate(jax.jit(
+      lambda key: init_state(model, optimizer, key, config.model.image_shape))(
+          jax.random.key(0)))
+
+
+def _forward_work(config: Config) -> Work:
+  """Of a batch through the whole network."""
+  return Work(config.train.batch_size * model_operations(build_model(config.model)))
 
 
 def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:

@@ -1,0 +1,360 @@
+"""All figures of one machine, an accelerator above all, one part after another.
+
+A part is a scan, a training step, a batch of samples, one choice against the default
+or a short training. The results are written after each part, so a run that is cut off
+keeps what it has. A part that fails is recorded, and the next one begins.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from pixelrnn_jax import files
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.configs.schema import Config, set_field
+from pixelrnn_jax.errors import InputError, Interrupted
+from pixelrnn_jax.models import build_model
+from pixelrnn_jax.runs.optimizer import make_optimizer
+from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.studies import sampling_speed, training_speed
+from pixelrnn_jax.studies.training_speed import Measurement, Rates
+from pixelrnn_jax.training import train
+from pixelrnn_jax.training.evaluation import read_evaluation, with_error
+
+RESULTS, TABLE = "measurements.json", "table.md"
+HEADER = [
+    "what", "batch", "ms", "images/s", "TFLOP/s", "of peak", "GiB", "compile, s"]
+# Of the memory, for the largest batch: the rest is for what the plan does not see.
+_USABLE = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What to measure.
+
+  Attributes:
+    steps: configs whose training step is measured, each at its batch.
+    largest: one of them, also measured at the largest batch that fits.
+    sampling: the config that draws.
+    batches: images that it draws at a time.
+    training: the config that is trained.
+    training_steps: how long.
+    scans: configs whose scans are measured.
+    implementations: of the scans.
+    choices: (config, fields and values): a training step with fields that are not the
+      default's, to set beside the line of the config itself.
+    repeats: timed runs of each line, after one to warm up.
+    memory: bytes of a device, for one that does not say how many it has.
+  """
+
+  steps: tuple[str, ...]
+  largest: str
+  sampling: str
+  batches: tuple[int, ...]
+  training: str
+  training_steps: int
+  scans: tuple[str, ...]
+  implementations: tuple[str, ...]
+  choices: tuple[tuple[str, dict], ...]
+  repeats: int
+  memory: int | None = None
+
+
+FULL = Plan(
+    steps=("row_lstm_imagenet32", "diagonal_bilstm_cifar10", "row_lstm_cifar10",
+           "pixel_cnn_cifar10"),
+    largest="row_lstm_imagenet32",
+    sampling="row_lstm_cifar10", batches=(1, 16, 256),
+    training="diagonal_bilstm_mnist", training_steps=1_000,
+    scans=("row_lstm_imagenet32", "row_lstm_cifar10", "diagonal_bilstm_cifar10"),
+    implementations=("fused", "autodiff"),
+    choices=(
+        ("row_lstm_cifar10", {"model.unroll": 4}),
+        ("row_lstm_cifar10", {"model.rematerialize": True}),
+        ("row_lstm_cifar10", {"model.dtype": "float32"}),
+        ("diagonal_bilstm_cifar10", {"model.unroll": 4}),
+        ("diagonal_bilstm_cifar10", {"model.images_per_strip": 2}),
+        ("diagonal_bilstm_cifar10", {"model.images_per_strip": 8}),
+    ),
+    repeats=5,
+)
+# Every kind of part, on sizes that mean nothing.
+SMOKE = Plan(
+    steps=("row_lstm_cifar10:smoke",), largest="row_lstm_cifar10:smoke",
+    sampling="pixel_cnn_cifar10:smoke", batches=(2,),
+    training="pixel_cnn_mnist:smoke", training_steps=4,
+    scans=("row_lstm_cifar10:smoke",), implementations=("fused",),
+    choices=(("row_lstm_cifar10:smoke", {"model.rematerialize": True}),),
+    repeats=1, memory=2**26,
+)
+
+
+@dataclasses.dataclass
+class Row:
+  """One line of the table; None where there is no such figure.
+
+  Attributes:
+    name: what was run.
+    images: that a run covers.
+    seconds: of a run.
+    compile_seconds: of the program.
+    flops_per_second: counted, see `training_speed`.
+    fraction_of_peak: of the largest matrix product's.
+    memory: bytes of each device.
+    spread: the shortest and the longest run.
+    nats: of the test images, after training.
+    nats_standard_error: of `nats`.
+  """
+
+  name: str
+  images: int
+  seconds: float
+  compile_seconds: float | None = None
+  flops_per_second: float | None = None
+  fraction_of_peak: float | None = None
+  memory: int | None = None
+  spread: tuple[float, float] | None = None
+  nats: float | None = None
+  nats_standard_error: float | None = None
+
+  def cells(self) -> list[str]:
+    """The line in the order of `HEADER`."""
+
+    def text(value: float | None, form: str) -> str:
+      return "" if value is None else format(value, form)
+
+    return [
+        self.name, str(self.images), text(self.seconds * 1e3, ",.4g"),
+        text(self.images / self.seconds, ",.4g"),
+        text(self.flops_per_second and self.flops_per_second / 1e12, ".4g"),
+        text(self.fraction_of_peak, ".3f"),
+        text(self.memory and self.memory / 2**30, ".2f"),
+        text(self.compile_seconds, ".1f")]
+
+
+Part = tuple[str, Callable[[], list[Row]]]
+
+
+def measure_all(
+    plan: Plan, dtype: str, output: str, minutes: float,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+  """Measure the parts of a plan in turn, and write the results after each.
+
+  Args:
+    plan: what to measure.
+    dtype: of the products, in all parts but the training.
+    output: a directory for `measurements.json` and `table.md`; made if it is not there.
+    minutes: after so many no part begins. The one in progress is finished.
+    say: gets a line as each part ends.
+
+  Returns:
+    What failed or was left out, a line each.
+  """
+  start = time.perf_counter()
+  os.makedirs(output, exist_ok=True)
+  rates = training_speed.measure_rates(dtype, plan.repeats)
+  record = {
+      "machine": sampling_speed.describe_machine(), "dtype": dtype,
+      "matmul_precision": str(jax.config.jax_default_matmul_precision),
+      "rates": dataclasses.asdict(rates), "plan": dataclasses.asdict(plan),
+      "parts": []}
+  _write(record, output)
+  say(f"{record['machine']}; largest matrix product {_peak(record)}")
+  for name, run in _parts(plan, dtype, rates):
+    begun = time.perf_counter()
+    rows, problem = [], None
+    if begun - start > 60 * minutes:
+      problem = f"left out: {minutes:g} minutes were over"
+    else:
+      try:
+        rows = run()
+      except Interrupted:  # by a signal, in a training
+        raise
+      except Exception as error:  # of any kind: told below, and at the end
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    seconds = time.perf_counter() - begun
+    record["parts"].append({
+        "name": name, "problem": problem, "seconds": seconds,
+        "rows": [dataclasses.asdict(row) for row in rows]})
+    _write(record, output)
+    say(f"{name}: {problem or f'{seconds:.1f} s'}")
+  return _problems(record)
+
+
+def format_results(record: dict) -> str:
+  """The table of `measurements.json`, in Markdown, with the machine above it."""
+  rows = [Row(**row) for part in record["parts"] for row in part["rows"]]
+  lines = [
+      f"{record['machine']}; products in {record['dtype']}, the largest"
+      f" {_peak(record)}.", "",
+      sampling_speed.format_table(HEADER, [row.cells() for row in rows])]
+  lines += [
+      f"\n{row.name}: {with_error(row.nats, row.nats_standard_error, 3)} nats/image"
+      " (test)." for row in rows if row.nats is not None]
+  lines += [f"\nNot measured: {problem}." for problem in _problems(record)]
+  return "\n".join(lines) + "\n"
+
+
+def largest_batch(
+    measured: Measurement, config: Config, devices: int, memory: int
+) -> int:
+  """Return the largest batch whose training step fits, by the plan of a smaller one.
+
+  All memory but the state's is taken to grow with the batch. Some of it does not,
+  so this is a little less than what would fit.
+
+  Args:
+    measured: the training step of `config`.
+    config: of a training.
+    devices: over which the batch is split.
+    memory: bytes of each device.
+
+  Raises:
+    InputError: the compiler does not say how much a step takes, or no larger batch
+      fits.
+  """
+  batch = config.train.batch_size
+  if measured.memory is None:
+    raise InputError("The compiler does not say how much memory a step takes.")
+  state = _state_bytes(config)
+  of_image = (measured.memory - state) / (batch // devices)
+  of_device = int((_USABLE * memory - state) / of_image)
+  if of_device > 8:  # whole tiles
+    of_device -= of_device % 8
+  if of_device * devices <= batch:
+    raise InputError(f"No larger batch than the config's {batch} fits.")
+  return of_device * devices
+
+
+def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
+  """The parts of a plan, the most important first."""
+  own = {}  # the step of the plan's `largest` at its own batch
+
+  def step(name, changes, label):
+    measured = training_speed.training_step(
+        _load(name, dtype, changes), plan.repeats)
+    if name == plan.largest and not changes:
+      own["step"] = measured
+    return [_row(measured, f"{label}, {measured.name}", rates)]
+
+  def largest_step():
+    if "step" not in own:
+      raise InputError("The step at the config's own batch was not measured.")
+    config = _load(plan.largest, dtype)
+    memory = plan.memory or (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    if not memory:
+      raise InputError("The device does not say how much memory it has.")
+    batch = largest_batch(own["step"], config, jax.local_device_count(), memory)
+    return step(
+        plan.largest, {"train.batch_size": batch, "train.accumulate": 1},
+        f"{plan.largest}, largest batch")
+
+  def scans(name, implementation):
+    config = _load(name, dtype)
+    measured = training_speed.scan_measurements(
+        config.model, config.train.batch_size, [implementation], plan.repeats)
+    return [_row(m, f"{name}, {m.name}", rates) for m in measured]
+
+  for name in plan.steps:
+    yield f"step of {name}", functools.partial(step, name, {}, name)
+  yield f"step of {plan.largest} at the largest batch", largest_step
+  for batch in plan.batches:
+    yield f"{batch} samples of {plan.sampling}", functools.partial(
+        _sampling, plan.sampling, dtype, batch, plan.repeats)
+  yield f"training of {plan.training}", functools.partial(
+      _training, plan.training, plan.training_steps)
+  for name in plan.scans:
+    for implementation in plan.implementations:
+      yield f"scan of {name}, {implementation}", functools.partial(
+          scans, name, implementation)
+  for name, changes in plan.choices:
+    label = f"{name}, " + ", ".join(f"{k}={v}" for k, v in changes.items())
+    yield f"step of {label}", functools.partial(step, name, changes, label)
+
+
+def _load(name: str, dtype: str, changes: dict | None = None) -> Config:
+  """A config with its products in `dtype`, and other fields."""
+  config = load_config(name)
+  for field, value in {"model.dtype": dtype, **(changes or {})}.items():
+    set_field(config, field, value)
+  config.validate()
+  return config
+
+
+def _state_bytes(config: Config) -> int:
+  """Bytes of the parameters and the optimiser's state."""
+  model = build_model(config.model)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  state = jax.eval_shape(
+      lambda key: init_state(model, optimizer, key, config.model.image_shape),
+      jax.random.key(0))
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
+def _row(measured: Measurement, name: str, rates: Rates) -> Row:
+  """A line of the table from one of `training_speed`."""
+  record = measured.record(rates)
+  record["name"] = name
+  return Row(**{
+      field.name: record[field.name] for field in dataclasses.fields(Row)
+      if field.name in record})
+
+
+def _sampling(name: str, dtype: str, batch: int, calls: int) -> list[Row]:
+  """Draw a batch with untrained parameters."""
+  config = _load(name, dtype).model
+  model = build_model(config)
+  variables = jax.jit(model.init)(
+      jax.random.key(0), jnp.zeros((1, *config.image_shape), jnp.uint8))
+  timing = sampling_speed.time_sampler(model, variables, batch, calls)
+  return [Row(f"{name}, sampling", batch, timing.seconds, timing.compile_seconds)]
+
+
+def _training(name: str, steps: int) -> list[Row]:
+  """Train a model from the start and evaluate it on the test images."""
+  config = load_config(name)
+  for field, value in {
+      "train.steps": steps, "train.eval_every": steps,
+      "train.checkpoint_every": steps, "train.samples": 0,
+      "train.log_every": max(1, steps // 4)}.items():
+    set_field(config, field, value)
+  lines = []
+  start = time.perf_counter()
+  with tempfile.TemporaryDirectory() as workdir:
+    train(config, workdir, on_metrics=lines.append)
+    seconds = time.perf_counter() - start
+    evaluation = read_evaluation(workdir, steps)
+  rates = [line["train/images_per_second"] for line in lines
+           if "train/images_per_second" in line]
+  batch = config.train.batch_size
+  what = f"{steps:,} training steps of {name}"
+  return [
+      Row(f"{what}, a step", batch, batch / rates[-1]),
+      Row(f"{what}, all with compilation and evaluation", steps * batch, seconds,
+          nats=evaluation["nats_per_image"],
+          nats_standard_error=evaluation["nats_standard_error"])]
+
+
+def _peak(record: dict) -> str:
+  return f"{record['rates']['operations'] / 1e12:.4g} TFLOP/s"
+
+
+def _problems(record: dict) -> list[str]:
+  return [
+      f"{part['name']} ({part['problem']})" for part in record["parts"]
+      if part["problem"]]
+
+
+def _write(record: dict, output: str) -> None:
+  """Replace both files of the results."""
+  files.write_text(
+      os.path.join(output, RESULTS), json.dumps(record, indent=2) + "\n")
+  files.write_text(os.path.join(output, TABLE), format_results(record))

@@ -1,0 +1,97 @@
+"""The program that measures all of an accelerator: every kind of part, on a CPU."""
+
+import dataclasses
+import json
+
+import pytest
+
+from helpers.programs import run_program
+from pixelrnn_jax.configs import load_config
+from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.studies import accelerator, training_speed
+from pixelrnn_jax.studies.training_speed import Measurement, Work
+
+
+def test_the_program_measures_every_kind_of_part(tmp_path):
+  output = tmp_path / "measured"
+  done = run_program(
+      "measure_accelerator.py", "--smoke", "--minutes=60", f"--output={output}")
+  assert done.returncode == 0, done.stderr
+  record = json.loads((output / "measurements.json").read_text())
+  assert not any(part["problem"] for part in record["parts"])
+  table = (output / "table.md").read_text()
+  assert table in done.stdout
+  assert table.startswith(record["machine"]) and "of peak" in table
+  rows = {row["name"]: row for part in record["parts"] for row in part["rows"]}
+  for start in ("row_lstm_cifar10:smoke, training step",
+                "row_lstm_cifar10:smoke, largest batch, training step",
+                "pixel_cnn_cifar10:smoke, sampling", "4 training steps of pixel_cnn",
+                "row_lstm_cifar10:smoke, scan, fused: forward",
+                "row_lstm_cifar10:smoke, model.rematerialize=True, training step"):
+    assert any(name.startswith(start) for name in rows), start
+    assert f"| {start}" in table
+  own, largest = (
+      rows[f"row_lstm_cifar10:smoke, {what}training step"]
+      for what in ("", "largest batch, "))
+  assert own["images"] == 16 < largest["images"]
+  assert largest["memory"] < accelerator.SMOKE.memory
+  assert own["fraction_of_peak"] == pytest.approx(
+      own["flops_per_second"] / record["rates"]["operations"])
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      training_speed, "measure_rates", lambda *_: training_speed.Rates(1e12, 1, 1))
+  written = []
+
+  def parts(*_):
+    def fail():
+      raise MemoryError("no room")
+
+    yield "first", fail
+    written.append(json.loads((tmp_path / "measurements.json").read_text()))
+    yield "second", lambda: [accelerator.Row("it", 2, 0.5)]
+
+  monkeypatch.setattr(accelerator, "_parts", parts)
+  said = []
+  problems = accelerator.measure_all(
+      accelerator.SMOKE, "float32", str(tmp_path), 1.0, said.append)
+  assert problems == ["first (MemoryError: no room)"]
+  assert [part["name"] for part in written[0]["parts"]] == ["first"]
+  table = (tmp_path / "table.md").read_text()
+  assert "| it   | 2     | 500 | 4 " in table
+  assert "Not measured: first (MemoryError: no room)." in table
+  problems = accelerator.measure_all(
+      accelerator.SMOKE, "float32", str(tmp_path), 0.0, said.append)
+  assert problems == [
+      f"{name} (left out: 0 minutes were over)" for name in ("first", "second")]
+
+
+def test_the_largest_batch():
+  config = load_config("row_lstm_cifar10:smoke")
+  state = accelerator._state_bytes(config)
+
+  def measured(memory):
+    return Measurement("step", 1.0, 1.0, (1.0, 1.0), 16, Work(1.0), memory)
+
+  # A device has 8 of 16 images, and each takes 1,000 bytes.
+  memory = int((100_500 + state) / 0.9)
+  assert accelerator.largest_batch(
+      measured(state + 8_000), config, 2, memory) == 2 * 96
+  with pytest.raises(InputError, match="No larger batch"):
+    accelerator.largest_batch(measured(state + 8_000), config, 2, state)
+  with pytest.raises(InputError, match="does not say"):
+    accelerator.largest_batch(measured(None), config, 2, memory)
+
+
+def test_the_plan_is_of_what_there_is():
+  """Names and fields of the full plan, which no test runs."""
+  plan = accelerator.FULL
+  for name in {*plan.steps, *plan.scans, plan.sampling, plan.training}:
+    load_config(name)
+  assert plan.largest in plan.steps
+  for name, changes in plan.choices:
+    changed = accelerator._load(name, "bfloat16", changes)
+    assert name in plan.steps
+    assert dataclasses.asdict(changed) != dataclasses.asdict(
+        accelerator._load(name, "bfloat16"))
