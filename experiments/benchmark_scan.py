@@ -36,7 +36,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed runs of each line.")
 _PARTS = flags.DEFINE_multi_enum(
     "part", ["scan", "step", "data"], ["scan", "step", "data"], "What to measure.")
 _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
-    "implementation", IMPLEMENTATIONS, IMPLEMENTATIONS,
+    "implementation", ["fused", "autodiff"], IMPLEMENTATIONS,
     "Of the scans; the training step uses --config.model.implementation.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
 _PLOT = flags.DEFINE_string(

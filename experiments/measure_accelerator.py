@@ -1,4 +1,4 @@
-"""All figures of a real accelerator, in about ten minutes.
+"""Measure all figures of a real accelerator, in about ten minutes.
 
     python experiments/measure_accelerator.py --output=measured
     python experiments/measure_accelerator.py --output=measured --smoke  # a CPU

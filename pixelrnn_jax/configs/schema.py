@@ -59,8 +59,9 @@ class ModelConfig:
     dtype: of the products, `float32`, `bfloat16` or `float64`. Parameters, cell states,
       logits and the loss are float32 (float64 for `float64`, which needs
       `jax_enable_x64`).
-    implementation: of the LSTM scans, `fused`, with a gradient of its own, or
-      `autodiff`, the reference.
+    implementation: of the LSTM scans, `fused`, with a gradient of its own, `autodiff`,
+      the reference, or `pallas`, kernels for TPUs that nobody has measured yet, for a
+      multiple of 128 hidden units.
     rematerialize: whether a layer's inner values are computed again in the backward
       pass, instead of keeping those of all layers. This takes less memory and more
       arithmetic.
@@ -163,6 +164,13 @@ class ModelConfig:
             f" model.{name} to {channels} or more."
         )
     _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
+    if self.implementation == "pallas" and self.kind != "pixel_cnn":
+      if self.hidden % 128 or self.dtype == "float64":
+        raise InputError(
+            f"model.implementation='pallas' with model.hidden={self.hidden} and"
+            f" model.dtype={self.dtype!r}: it takes a multiple of 128 hidden units,"
+            " float32 or bfloat16. Use 'fused' for others."
+        )
     for name, ways in OPTIONS.items():
       _check_choice(f"model.{name}", getattr(self, name), (AUTO, *ways))
     _check_least(self, "model", 1, "layers")

@@ -38,7 +38,8 @@ def diagonal_scan(
       left.
     hidden: the learned initial state of each direction, [D, h].
     cell: the learned initial cell state of each direction, [D, h].
-    implementation: see `lstm_scan`.
+    implementation: see `lstm_scan`, or `pallas`, a kernel for TPUs that nobody has
+      measured yet; see `pallas_scan`.
     unroll: see `lstm_scan`.
     width: W, where each row of the map holds n images side by side. Then
       T = H + n W - 1, and W is at least H. None means one image.
@@ -50,7 +51,7 @@ def diagonal_scan(
 
   Raises:
     ValueError: the width is not that of images side by side, or the implementation
-      is unknown.
+      is unknown or is not made for these sizes.
   """
   steps, directions, height, batch, _ = inputs.shape
   units = hidden.shape[-1]
@@ -65,6 +66,10 @@ def diagonal_scan(
         f" side, or the width is less than the height, {height}. Use a divisor of"
         " the row's length that is at least the height, or None for one image."
     )
+  if implementation == "pallas":
+    from pixelrnn_jax.ops import pallas_scan  # Pallas takes long to import
+
+    return pallas_scan.diagonal_scan(inputs, kernel, hidden, cell, period)
   flat = (directions, height * batch, -1)
   start_row = {"slice": _start_row, "select": _start_row_by_selection}[
       choices.resolve().row_start]

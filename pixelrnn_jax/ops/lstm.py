@@ -28,7 +28,7 @@ from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
 from pixelrnn_jax.ops.dtypes import at_least_float32
 
 GATES = 4
-IMPLEMENTATIONS = ("fused", "autodiff")
+IMPLEMENTATIONS = ("fused", "autodiff", "pallas")
 
 
 class State(NamedTuple):
@@ -106,13 +106,17 @@ def lstm_scan(
     computed in that dtype, gates and cell states in at least float32.
 
   Raises:
-    ValueError: the implementation is unknown.
+    ValueError: the implementation is unknown, or `pallas`, which is no loop of steps.
   """
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
         f"implementation={implementation!r}: use one of"
         f" {', '.join(IMPLEMENTATIONS)}."
     )
+  if implementation == "pallas":
+    raise ValueError(
+        "implementation='pallas': only row_scan and diagonal_scan have it. Use 'fused'"
+        " or 'autodiff'.")
   choices = choices.resolve()
   if unroll:
     choices = dataclasses.replace(choices, unroll=unroll)

@@ -67,7 +67,8 @@ def row_scan(
     kernel: K_ss, [K, h, 4h].
     hidden: the learned state above the first row, [h], the same at each position.
     cell: the learned cell state above the first row, [h].
-    implementation: see `lstm_scan`.
+    implementation: see `lstm_scan`, or `pallas`, a kernel for TPUs that nobody has
+      measured yet; see `pallas_scan`.
     unroll: see `lstm_scan`.
     choices: see `lstm_scan`.
 
@@ -75,8 +76,12 @@ def row_scan(
     h_i of all rows, [H, W, B, h], of the inputs' dtype.
 
   Raises:
-    ValueError: the implementation is unknown.
+    ValueError: the implementation is unknown, or is not made for these sizes.
   """
+  if implementation == "pallas":
+    from pixelrnn_jax.ops import pallas_scan  # Pallas takes long to import
+
+    return pallas_scan.row_scan(inputs, kernel, hidden, cell)
   height, width, batch, _ = inputs.shape
   taps, units, _ = kernel.shape
 

@@ -125,7 +125,7 @@ class Row:
   nats_standard_error: float | None = None
 
   def cells(self) -> list[str]:
-    """The line in the order of `HEADER`."""
+    """Return the line in the order of `HEADER`."""
 
     def text(value: float | None, form: str) -> str:
       return "" if value is None else format(value, form)
@@ -190,7 +190,7 @@ def measure_all(
 
 
 def format_results(record: dict) -> str:
-  """The table of `measurements.json`, in Markdown, with the machine above it."""
+  """Return the table of `measurements.json` in Markdown, with the machine above."""
   rows = [Row(**row) for part in record["parts"] for row in part["rows"]]
   lines = [
       f"{record['machine']}; products in {record['dtype']}, the largest"
@@ -235,7 +235,7 @@ def largest_batch(
 
 
 def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
-  """The parts of a plan, the most important first."""
+  """Yield the parts of a plan, the most important first."""
   own = {}  # the step of the plan's `largest` at its own batch
 
   def step(name, changes, label):
@@ -281,7 +281,7 @@ def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
 
 
 def _load(name: str, dtype: str, changes: dict | None = None) -> Config:
-  """A config with its products in `dtype`, and other fields."""
+  """Return a config with its products in `dtype` and with other fields changed."""
   config = load_config(name)
   for field, value in {"model.dtype": dtype, **(changes or {})}.items():
     set_field(config, field, value)
@@ -290,7 +290,7 @@ def _load(name: str, dtype: str, changes: dict | None = None) -> Config:
 
 
 def _state_bytes(config: Config) -> int:
-  """Bytes of the parameters and the optimiser's state."""
+  """Return the bytes of the parameters and the optimiser's state."""
   model = build_model(config.model)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   state = jax.eval_shape(
@@ -300,7 +300,7 @@ def _state_bytes(config: Config) -> int:
 
 
 def _row(measured: Measurement, name: str, rates: Rates) -> Row:
-  """A line of the table from one of `training_speed`."""
+  """Return the line of the table for a measurement of `training_speed`."""
   record = measured.record(rates)
   record["name"] = name
   return Row(**{
@@ -344,10 +344,12 @@ def _training(name: str, steps: int) -> list[Row]:
 
 
 def _peak(record: dict) -> str:
+  """Return the rate of the largest matrix product."""
   return f"{record['rates']['operations'] / 1e12:.4g} TFLOP/s"
 
 
 def _problems(record: dict) -> list[str]:
+  """Return what was not measured, a line each."""
   return [
       f"{part['name']} ({part['problem']})" for part in record["parts"]
       if part["problem"]]

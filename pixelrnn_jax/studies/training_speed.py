@@ -299,7 +299,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
 
 
 def training_step(config: Config, repeats: int) -> Measurement:
-  """The training step alone; see `step_measurements`."""
+  """Measure the training step alone; see `step_measurements`."""
   check_one_scale(config.model)
   parallel.check_batch_size(config.train)
   images, state = _images(config), _state(config)
@@ -324,14 +324,14 @@ def training_step(config: Config, repeats: int) -> Measurement:
 
 
 def _images(config: Config) -> np.ndarray:
-  """A batch of noise, split over the devices."""
+  """Return a batch of noise, split over the devices."""
   model = config.model
   return parallel.shard(np.random.default_rng(0).integers(
       0, model.levels, (config.train.batch_size, *model.image_shape), np.uint8))
 
 
 def _state(config: Config) -> TrainState:
-  """The state that a run starts with, on all devices."""
+  """Return the state that a run starts with, on all devices."""
   model = build_model(config.model)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   return parallel.replicate(jax.jit(
@@ -340,7 +340,7 @@ def _state(config: Config) -> TrainState:
 
 
 def _forward_work(config: Config) -> Work:
-  """Of a batch through the whole network."""
+  """Return the work of a batch through the whole network."""
   return Work(config.train.batch_size * model_operations(build_model(config.model)))
 
 

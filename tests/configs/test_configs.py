@@ -88,6 +88,7 @@ def test_unknown_names(name, message):
     ("model.unroll", -1, "0 or more"),
     ("model.images_per_strip", -1, "0 or more"),
     ("model.implementation", "magic", "fused, autodiff"),
+    ("model.implementation", "pallas", "a multiple of 128 hidden units"),
     ("model.kernel_size", 4, "must be odd"),
     ("model.first_kernel_size", -1, "must be odd"),
     ("model.dtype", "float16", "must be one of"),

@@ -1,0 +1,501 @@
+"""The scans of both LSTMs as Pallas kernels for TPUs, forward and backward.
+
+One kernel runs all steps. The weights and the states stay in VMEM, and the inputs of
+the next step are copied there while one is computed. The loop of `lstm_scan` takes
+every state from HBM and back instead.
+
+At each step a position sees some states of the step before, each by a tap: its own
+state, and those of positions at fixed offsets (`_Taps`). The Row LSTM sees its
+neighbours in the row, and zeros beyond its edges. The Diagonal BiLSTM sees the row
+above, and the initial state above the image. A step's positions are taken in blocks
+if they do not fit VMEM all at once. The states around are kept twice, those of the
+step before and those of this one, as a block reads across its edge.
+
+Only the recurrence is here. The gradient of the weights is one product after the
+backward kernel. Nobody has run these kernels on a TPU yet: they are held to
+`autodiff` in Pallas' interpreter, and compiled for a v5e and a v6e.
+
+Shapes: T steps, D directions, N = P B positions of a step, of which P are places and B
+are images, h hidden units, G = 4h gates. A block has M of the N positions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float
+
+LANES = 128
+# Of the 128 MiB that a v5e's or v6e's core has. What a block may take by `_bytes`
+# leaves room for what the compiler spills.
+_VMEM = 64 * 2**20
+_VMEM_LIMIT = 110 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taps:
+  """Which states of the step before a position sees, and how the scan is laid out.
+
+  Attributes:
+    batch: B.
+    own: the tap that is the position's own state.
+    around: of each other tap (tap, places from the position: -1 is the one before).
+    padding: places beyond the first and beyond the last one.
+    initial_padding: they hold the initial state, and zeros otherwise.
+    period: place s starts anew from the initial states at each step t where
+      t mod period = s; 0 is never.
+    blocks: in how many parts the places are taken; it divides P.
+  """
+
+  batch: int
+  own: int
+  around: tuple[tuple[int, int], ...]
+  padding: int
+  initial_padding: bool
+  period: int
+  blocks: int = 1
+
+
+def row_scan(
+    inputs: Float[Array, "H W B G"],
+    kernel: Float[Array, "K h G"],
+    hidden: Float[Array, " h"],
+    cell: Float[Array, " h"],
+    interpret: bool | None = None,
+) -> Float[Array, "H W B h"]:
+  """Run the Row LSTM; see `row_scan.row_scan`, whose arguments these are.
+
+  Args:
+    inputs: [H, W, B, 4h].
+    kernel: [K, h, 4h].
+    hidden: [h].
+    cell: [h].
+    interpret: run in Pallas' interpreter, which is slow. None: on a CPU only.
+
+  Returns:
+    [H, W, B, h], of the inputs' dtype.
+
+  Raises:
+    ValueError: the dtype, the size or the backend is none for these kernels.
+  """
+  middle = len(kernel) // 2
+  around = tuple((k, k - middle) for k in range(len(kernel)) if k != middle)
+  taps = _Taps(inputs.shape[2], middle, around, middle, False, 0)
+  states = _scan(
+      inputs[:, None], kernel[None], hidden[None], cell[None], taps, interpret)
+  return states[:, 0]
+
+
+def diagonal_scan(
+    inputs: Float[Array, "T D H B G"],
+    kernel: Float[Array, "D 2 h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+    period: int,
+    interpret: bool | None = None,
+) -> Float[Array, "T D H B h"]:
+  """Run the Diagonal BiLSTM; see `diagonal_scan.diagonal_scan`.
+
+  Args:
+    inputs: [T, D, H, B, 4h].
+    kernel: [D, 2, h, 4h].
+    hidden: [D, h].
+    cell: [D, h].
+    period: steps from an image of a row of the map to the next one.
+    interpret: see `row_scan`.
+
+  Returns:
+    [T, D, H, B, h], of the inputs' dtype.
+
+  Raises:
+    ValueError: see `row_scan`.
+  """
+  taps = _Taps(inputs.shape[3], 1, ((0, -1),), 1, True, period)
+  return _scan(inputs, kernel, hidden, cell, taps, interpret)
+
+
+def _scan(
+    inputs: Float[Array, "T D P B G"],
+    kernel: Float[Array, "D K h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+    taps: _Taps,
+    interpret: bool | None,
+) -> Float[Array, "T D P B h"]:
+  """Return the hidden states of all steps, [T, D, P, B, h]."""
+  steps, directions, places, batch, _ = inputs.shape
+  units, dtype = hidden.shape[-1], inputs.dtype
+  if interpret is None:
+    interpret = jax.default_backend() == "cpu"
+    if jax.default_backend() not in ("cpu", "tpu"):
+      raise ValueError(
+          "implementation='pallas' is made for TPUs, and this is a"
+          f" {jax.default_backend()}: use 'fused'.")
+  if dtype not in (jnp.float32, jnp.bfloat16):
+    raise ValueError(
+        f"implementation='pallas' takes float32 and bfloat16, not {dtype}: use"
+        " 'fused'.")
+  if units % LANES:
+    raise ValueError(
+        f"implementation='pallas' takes a multiple of {LANES} hidden units, not"
+        f" {units}: use 'fused'.")
+  # The images of a place are whole tiles of VMEM.
+  missing = -batch % (32 // dtype.itemsize)
+  inputs = jnp.pad(inputs, [(0, 0)] * 3 + [(0, missing), (0, 0)])
+  taps = dataclasses.replace(taps, batch=batch + missing)
+  taps = dataclasses.replace(
+      taps, blocks=_blocks(taps, places, units, dtype.itemsize))
+  states = _run(
+      taps, interpret, inputs.reshape(steps, directions, places * taps.batch, -1),
+      kernel.astype(dtype), hidden.astype(jnp.float32), cell.astype(jnp.float32))
+  return states.reshape(steps, directions, places, taps.batch, units)[..., :batch, :]
+
+
+def _blocks(taps: _Taps, places: int, units: int, itemsize: int) -> int:
+  """Return the fewest blocks of a step's positions with which it fits VMEM.
+
+  Raises:
+    ValueError: not even one place at a time fits.
+  """
+  for blocks in range(1, places + 1):
+    if places % blocks == 0 and _bytes(taps, places, blocks, units, itemsize) <= _VMEM:
+      return blocks
+  needed = _bytes(taps, places, places, units, itemsize)
+  raise ValueError(
+      f"implementation='pallas' with {units} hidden units, {places} places and"
+      f" {taps.batch} images needs {needed / 2**20:.0f} MiB of a TPU's VMEM, of which"
+      f" it takes at most {_VMEM / 2**20:.0f}: use 'fused' or a smaller batch.")
+
+
+def _bytes(taps: _Taps, places: int, blocks: int, units: int, itemsize: int) -> int:
+  """Return about how much VMEM the larger of the two kernels takes, the backward one.
+
+  What is copied while a step is computed is there twice.
+  """
+  positions = places * taps.batch
+  block, padded = positions // blocks, positions + 2 * taps.padding * taps.batch
+  weights = (len(taps.around) + 1) * units * 4 * units * itemsize
+  # The derivatives, the gradients of the states and of the gates.
+  copied = block * (4 * units * 2 * itemsize + units * (itemsize + 2 * 4))
+  state = 4 * units * (2 * positions + 2 * padded)
+  initial = 2 * taps.batch * units * 4
+  values = 2 * block * 4 * units * 4
+  return 2 * (weights + copied + initial) + state + values
+
+
+def _rows(start: int | Array, size: int, tile: int):
+  """Return rows of a scratch array, whose start is whole tiles."""
+  if not isinstance(start, int):
+    start = pl.multiple_of(start, tile)
+  return pl.ds(start, size)
+
+
+def _block_start(taps: _Taps, size: int) -> int | Array:
+  """Return the first position of the block in progress."""
+  return 0 if taps.blocks == 1 else pl.program_id(2) * size
+
+
+def _forward_kernel(taps, save, x, kernel, hidden0, cell0, *refs):
+  """Run a block of a step.
+
+  Args:
+    taps: see `_Taps`.
+    save: write the derivatives too.
+    x: the gates' inputs, [M, 4h].
+    kernel: [K, h, 4h].
+    hidden0: the initial state, [1, h].
+    cell0: [1, h].
+    *refs: out, the states [M, h], with `save` the derivatives: `_Derivatives`; and
+      kept from step to step, the positions' own states [N, h], their cell states
+      [N, h], and the states around [2, N + padding, h], twice.
+  """
+  if save:
+    y, by_gates, by_cell, forget, own, cell, around = refs
+  else:
+    y, own, cell, around = refs
+  size, units = y.shape
+  positions, edge = len(own), taps.padding * taps.batch
+  t, block = pl.program_id(1), pl.program_id(2)
+
+  @pl.when((t == 0) & (block == 0))
+  def _():
+    own[...] = jnp.broadcast_to(hidden0[...], own.shape).astype(own.dtype)
+    cell[...] = jnp.broadcast_to(cell0[...], cell.shape)
+    beyond = hidden0[...] if taps.initial_padding else jnp.zeros_like(hidden0[...])
+    for side in range(2):
+      around[side, edge : edge + positions] = own[...]
+      if edge:
+        padding = jnp.broadcast_to(beyond, (edge, units)).astype(around.dtype)
+        around[side, :edge] = padding
+        around[side, edge + positions :] = padding
+
+  if taps.period:
+    place = lax.rem(t, taps.period)
+
+    @pl.when((block == 0) & (place < positions // taps.batch))
+    def _():
+      rows = _rows(place * taps.batch, taps.batch, taps.batch)
+      own[rows] = jnp.broadcast_to(
+          hidden0[...], (taps.batch, units)).astype(own.dtype)
+      cell[rows] = jnp.broadcast_to(cell0[...], (taps.batch, units))
+
+  start = _block_start(taps, size)
+  here = _rows(start, size, taps.batch)
+  before, after = lax.rem(t + 1, 2), lax.rem(t, 2)
+  gates = x[...].astype(jnp.float32) + _dot(own[here], kernel[taps.own])
+  for tap, offset in taps.around:
+    seen = around[before, _rows(start + edge + offset * taps.batch, size, taps.batch)]
+    gates += _dot(seen, kernel[tap])
+  o, f, i = (
+      0.5 + 0.5 * jnp.tanh(0.5 * gates[:, n * units : (n + 1) * units])
+      for n in range(3))
+  g = jnp.tanh(gates[:, 3 * units :])
+  old = cell[here]
+  new = f * old + i * g
+  tanh = jnp.tanh(new)
+  state = (o * tanh).astype(y.dtype)
+  if save:
+    for n, slope in enumerate((
+        tanh * o * (1 - o), old * f * (1 - f), g * i * (1 - i), i * (1 - g * g))):
+      by_gates[:, n * units : (n + 1) * units] = slope.astype(by_gates.dtype)
+    by_cell[...] = o * (1 - tanh * tanh)
+    forget[...] = f
+  cell[here] = new
+  own[here] = state
+  around[after, _rows(start + edge, size, taps.batch)] = state
+  y[...] = state
+
+
+def _backward_kernel(
+    taps, gradient, by_gates, by_cell, forget, kernel, gates, hidden0, cell0,
+    own, cell, around,
+):
+  """Run a block of a step, the last step first.
+
+  Args:
+    taps: see `_Taps`.
+    gradient: of the states, [M, h].
+    by_gates: the derivatives, [M, 4h]; see `lstm.Derivatives`.
+    by_cell: [M, h].
+    forget: [M, h].
+    kernel: transposed, [K, 4h, h].
+    gates: out, the gradient of the gates' inputs, [M, 4h].
+    hidden0: out, that of the initial states, still a sum for each image, [B, h].
+    cell0: [B, h].
+    own: kept from step to step, the gradient of the positions' own states, [N, h].
+    cell: of their cell states, [N, h].
+    around: of the states around, [2, N + padding, h], twice.
+  """
+  size, units = gradient.shape
+  positions, edge = len(own), taps.padding * taps.batch
+  last = pl.num_programs(1) - 1
+  t, block = last - pl.program_id(1), pl.program_id(2)
+
+  @pl.when((t == last) & (block == 0))
+  def _():
+    for ref in (own, cell, around, hidden0, cell0):
+      ref[...] = jnp.zeros(ref.shape, ref.dtype)
+
+  start = _block_start(taps, size)
+  here = _rows(start, size, taps.batch)
+  inside = _rows(start + edge, size, taps.batch)
+  after, before = lax.rem(t + 1, 2), lax.rem(t, 2)
+
+  @pl.when(block == 0)
+  def _():
+    around[before] = jnp.zeros(around.shape[1:], around.dtype)
+
+  by_hidden = own[here] + around[after, inside] + gradient[...].astype(jnp.float32)
+  by_state = cell[here] + by_hidden * by_cell[...]
+  for n in range(4):
+    part = slice(n * units, (n + 1) * units)
+    slope = by_gates[:, part].astype(jnp.float32)
+    gates[:, part] = ((by_state if n else by_hidden) * slope).astype(gates.dtype)
+  cell[here] = by_state * forget[...]
+  own[here] = _dot(gates[...], kernel[taps.own])
+  for tap, offset in taps.around:
+    rows = _rows(start + edge + offset * taps.batch, size, taps.batch)
+    around[before, rows] += _dot(gates[...], kernel[tap])
+
+  @pl.when(block == pl.num_programs(2) - 1)
+  def _():
+    if taps.period:
+      place = lax.rem(t, taps.period)
+
+      @pl.when(place < positions // taps.batch)
+      def _():
+        rows = _rows(place * taps.batch, taps.batch, taps.batch)
+        hidden0[...] += own[rows]
+        cell0[...] += cell[rows]
+        own[rows] = jnp.zeros((taps.batch, units), own.dtype)
+        cell[rows] = jnp.zeros((taps.batch, units), cell.dtype)
+
+    if taps.initial_padding:
+      for place in (*range(taps.padding), *range(-taps.padding, 0)):
+        row = place % (around.shape[1] // taps.batch) * taps.batch
+        hidden0[...] += around[before, row : row + taps.batch]
+
+    @pl.when(t == 0)
+    def _():
+      for row in range(0, positions, taps.batch):
+        rows = slice(row, row + taps.batch)
+        hidden0[...] += own[rows] + around[before, edge + row : edge + row + taps.batch]
+        cell0[...] += cell[rows]
+
+
+def _dot(
+    a: Float[Array, "M R"], b: Float[Array, "R S"]
+) -> Float[Array, "M S"]:
+  """Return the product of two matrices in float32."""
+  return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(taps, interpret, inputs, kernel, hidden, cell):
+  """Return the hidden states of all steps, [T, D, N, h]."""
+  return _forward(taps, interpret, False, inputs, kernel, hidden, cell)[0]
+
+
+def _run_forward(taps, interpret, inputs, kernel, hidden, cell):
+  states, *derivatives = _forward(taps, interpret, True, inputs, kernel, hidden, cell)
+  return states, (states, derivatives, kernel, hidden)
+
+
+def _run_backward(taps, interpret, saved, gradient):
+  """Return the gradients of the inputs, the kernel and the initial states."""
+  states, derivatives, kernel, hidden = saved
+  gates, hidden_gradient, cell_gradient = _backward(
+      taps, interpret, gradient, derivatives, kernel)
+  kernel_gradient = _kernel_gradient(taps, states, hidden, gates)
+  return (
+      gates, kernel_gradient.astype(kernel.dtype), hidden_gradient.sum(axis=1),
+      cell_gradient.sum(axis=1))
+
+
+_run.defvjp(_run_forward, _run_backward)
+
+
+def _forward(
+    taps: _Taps,
+    interpret: bool,
+    save: bool,
+    inputs: Float[Array, "T D N G"],
+    kernel: Float[Array, "D K h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+) -> Sequence[Float[Array, "T D N _"]]:
+  """Return the states, and with `save` the derivatives by gates, cell and forget."""
+  steps, directions, positions, gates = inputs.shape
+  units, dtype, wide = gates // 4, inputs.dtype, jnp.float32
+  outputs = [(units, dtype)]
+  if save:
+    outputs += [(gates, dtype), (units, wide), (units, wide)]
+  padded = positions + 2 * taps.padding * taps.batch
+
+  def block(features):
+    return pl.BlockSpec(
+        (None, None, positions // taps.blocks, features), lambda d, t, j: (t, d, j, 0))
+
+  def whole(*shape):
+    return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
+
+  return pl.pallas_call(
+      functools.partial(_forward_kernel, taps, save),
+      grid=(directions, steps, taps.blocks),
+      in_specs=[
+          block(gates), whole(*kernel.shape[1:]), whole(1, units), whole(1, units)],
+      out_specs=[block(features) for features, _ in outputs],
+      out_shape=[
+          jax.ShapeDtypeStruct((steps, directions, positions, features), of)
+          for features, of in outputs],
+      scratch_shapes=[
+          pltpu.VMEM((positions, units), dtype), pltpu.VMEM((positions, units), wide),
+          pltpu.VMEM((2, padded, units), dtype)],
+      interpret=interpret, name="lstm_forward", **_compiler(interpret),
+  )(inputs, kernel, hidden[:, None], cell[:, None])
+
+
+def _backward(
+    taps: _Taps,
+    interpret: bool,
+    gradient: Float[Array, "T D N h"],
+    derivatives: Sequence[Float[Array, "T D N _"]],
+    kernel: Float[Array, "D K h G"],
+) -> Sequence[Array]:
+  """Return the gradients of the inputs, and of the initial states by image.
+
+  Returns:
+    [T, D, N, 4h], [D, B, h] and [D, B, h].
+  """
+  steps, directions, positions, units = gradient.shape
+  gates, dtype, wide = 4 * units, gradient.dtype, jnp.float32
+  padded = positions + 2 * taps.padding * taps.batch
+  transposed = jnp.swapaxes(kernel, -1, -2)
+
+  def block(features):
+    return pl.BlockSpec(
+        (None, None, positions // taps.blocks, features),
+        lambda d, t, j: (steps - 1 - t, d, j, 0))
+
+  def whole(*shape):
+    return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
+
+  initial = jax.ShapeDtypeStruct((directions, taps.batch, units), wide)
+  return pl.pallas_call(
+      functools.partial(_backward_kernel, taps),
+      grid=(directions, steps, taps.blocks),
+      in_specs=[
+          block(units), block(gates), block(units), block(units),
+          whole(*transposed.shape[1:])],
+      out_specs=[block(gates), whole(taps.batch, units), whole(taps.batch, units)],
+      out_shape=[
+          jax.ShapeDtypeStruct((steps, directions, positions, gates), dtype),
+          initial, initial],
+      scratch_shapes=[
+          pltpu.VMEM((positions, units), wide), pltpu.VMEM((positions, units), wide),
+          pltpu.VMEM((2, padded, units), wide)],
+      interpret=interpret, name="lstm_backward", **_compiler(interpret),
+  )(gradient, *derivatives, transposed)
+
+
+def _kernel_gradient(
+    taps: _Taps,
+    states: Float[Array, "T D N h"],
+    hidden: Float[Array, "D h"],
+    gates: Float[Array, "T D N G"],
+) -> Float[Array, "D K h G"]:
+  """Return the gradient of the weights, from the gradient of the gates."""
+  steps, directions, positions, units = states.shape
+  first = hidden.astype(states.dtype)[:, None]
+  start = jnp.broadcast_to(first, (directions, positions, units))
+  before = jnp.concatenate([start[None], states[:-1]])
+  beyond = first if taps.initial_padding else jnp.zeros_like(first)
+  edge = taps.padding * taps.batch
+  padding = jnp.broadcast_to(beyond, (steps, directions, edge, units))
+  padded = jnp.concatenate([padding, before, padding], axis=2)
+  own = before
+  if taps.period:
+    place = jnp.arange(positions) // taps.batch
+    starts = jnp.arange(steps)[:, None] % taps.period == place
+    own = jnp.where(starts[:, None, :, None], first, before)
+  seen = {taps.own: own}
+  for tap, offset in taps.around:
+    at = edge + offset * taps.batch
+    seen[tap] = padded[:, :, at : at + positions]
+  return jnp.stack([
+      jnp.einsum("tdnr,tdng->drg", seen[tap], gates,
+                 preferred_element_type=jnp.float32)
+      for tap in sorted(seen)], axis=1)
+
+
+def _compiler(interpret: bool) -> dict:
+  """Return what the TPU's compiler is told."""
+  if interpret:
+    return {}
+  return {"compiler_params": pltpu.CompilerParams(
+      vmem_limit_bytes=_VMEM_LIMIT, dimension_semantics=("arbitrary",) * 3)}
