@@ -39,7 +39,8 @@ class Choices:
     saved: what an LSTM's forward scan saves for the gradient by h and c: at least
       float32, or of the products' dtype.
     row_start: of the Diagonal BiLSTM: the initial state is written to the row that
-      starts, or every row selects between it and the state before.
+      starts, or every row selects between it and the state before, and its gradient is
+      summed up after the scan.
     skew: a map is padded and read as rows of another length, or its padded rows are
       concatenated. The latter has a gradient of its own, for reverse mode only.
     convolution: masked convolutions as a product for each tap, or as XLA's

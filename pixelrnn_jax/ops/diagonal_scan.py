@@ -71,20 +71,19 @@ def diagonal_scan(
 
     return pallas_scan.diagonal_scan(inputs, kernel, hidden, cell, period)
   flat = (directions, height * batch, -1)
-  start_row = {"slice": _start_row, "select": _start_row_by_selection}[
-      choices.resolve().row_start]
+  initial = State(hidden, cell)
+  see = _see_by_slices
+  if choices.resolve().row_start == "select":
+    # For each position, so that the gradients are summed up after the scan.
+    initial = State(*(jnp.broadcast_to(s[:, None, None], shape) for s in initial))
+    see = _see_by_selection
 
   def neighbours(t, state, initial):
     before = State(*(s.reshape(shape) for s in state))
-    left, memory = (
-        start_row(s, t % period, i) for s, i in zip(before, initial, strict=True))
-    top = jnp.broadcast_to(
-        initial.hidden[:, None, None], (directions, 1, batch, units))
-    above = jnp.concatenate([top, before.hidden[:, :-1]], axis=1)
+    above, left, memory = see(t % period, before, initial)
     seen = jnp.concatenate([above, left], axis=-1)
     return seen.reshape(flat), memory.reshape(flat)
 
-  initial = State(hidden, cell)
   zeros = jnp.zeros((directions, height * batch, units), inputs.dtype)
   states = lstm_scan(
       neighbours, inputs.reshape(steps, *flat),
@@ -93,14 +92,39 @@ def diagonal_scan(
   return states.reshape(steps, *shape)
 
 
+# What the pixels of a diagonal see: the states above, those to the left, and the cell
+# states to the left, [D, H, B, h] each. t is counted from where row 0 started. Row r
+# starts at step t = r, and from H on no row starts. Rows that have not started hold
+# arbitrary values. They are never read, because a row reads only itself and the row
+# above, which started one step earlier.
+
+
+def _see_by_slices(t: Int[Array, ""], before: State, initial: State):
+  """Return what the pixels see, with initial states [D, h] put in where they are."""
+  left, memory = (
+      _start_row(s, t, i) for s, i in zip(before, initial, strict=True))
+  directions, _, batch, units = before.hidden.shape
+  top = jnp.broadcast_to(
+      initial.hidden[:, None, None], (directions, 1, batch, units))
+  return jnp.concatenate([top, before.hidden[:, :-1]], axis=1), left, memory
+
+
+def _see_by_selection(t: Int[Array, ""], before: State, initial: State):
+  """Return what the pixels see, with initial states [D, H, B, h] selected by row."""
+  row = lax.broadcasted_iota(jnp.int32, before.hidden.shape, 1)
+  left, memory = (
+      jnp.where(row == t, i, s) for s, i in zip(before, initial, strict=True))
+  # A row further down, without the last one.
+  zero = jnp.zeros((), before.hidden.dtype)
+  above = lax.pad(
+      before.hidden, zero, ((0, 0, 0), (1, -1, 0), (0, 0, 0), (0, 0, 0)))
+  return jnp.where(row == 0, initial.hidden, above), left, memory
+
+
 def _start_row(
     states: Float[Array, "D H B h"], t: Int[Array, ""], initial: Float[Array, "D h"]
 ) -> Float[Array, "D H B h"]:
   """Put the initial state to the left of the row that starts at step t.
-
-  Row r starts at step t = r. Rows that have not started hold arbitrary values. They
-  are never read, because a row reads only itself and the row above, which started
-  one step earlier.
 
   Args:
     states: of the step before, [D, H, B, h].
@@ -111,11 +135,3 @@ def _start_row(
   old = lax.dynamic_index_in_dim(states, row, axis=1)
   new = jnp.where(t == row, initial[:, None, None], old)
   return lax.dynamic_update_index_in_dim(states, new, row, axis=1)
-
-
-def _start_row_by_selection(
-    states: Float[Array, "D H B h"], t: Int[Array, ""], initial: Float[Array, "D h"]
-) -> Float[Array, "D H B h"]:
-  """Return what `_start_row` does, by a selection in every row."""
-  starts = jnp.arange(states.shape[1]) == t
-  return jnp.where(starts[:, None, None], initial[:, None, None], states)
