@@ -62,9 +62,11 @@ def main() -> None:
   configs = [name for name in _CONFIGS.value if _config(name, "float32")]
   before = {result.key(): result for result in _read(_BASELINE.value)}
   found, problems = [], []
+  described = {
+      target: compiled.described_devices(target, max(chips))
+      for target in _TARGETS.value}
   print(compiled.header())
-  for target in _TARGETS.value:
-    devices = compiled.described_devices(target, max(chips))
+  for target, devices in described.items():
     for name in configs:
       for dtype in _DTYPES.value:
         for count in chips:
