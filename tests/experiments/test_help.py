@@ -107,4 +107,4 @@ def test_a_reader_may_stop_early():
   done = subprocess.run(
       f"{sys.executable} {program} --help | head -1", shell=True, capture_output=True,
       text=True)
-  assert done.stdout.startswith("Trains") and done.stderr == ""
+  assert done.stdout.startswith("Train and evaluate") and done.stderr == ""
