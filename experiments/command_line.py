@@ -57,7 +57,8 @@ def run(
 
   def absl_main(_):
     if not flags.FLAGS["verbosity"].present:
-      logging.set_verbosity(logging.ERROR)  # Orbax and TFDS have much to say
+      # Orbax logs the exceptions that it raises, with a traceback.
+      logging.set_verbosity(logging.FATAL)
     try:
       with contextlib.ExitStack() as stack:
         if distributed:

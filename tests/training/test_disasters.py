@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from helpers.disks import Disk
-from helpers.programs import PATHS, run_code
+from helpers.programs import EXPERIMENTS, PATHS, run_code
 from pixelrnn_jax import data, files
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
@@ -53,12 +53,13 @@ def at_step(monkeypatch):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("room", [6000, 300, 0])
 def test_a_disk_that_fills_up(
-    finished_run, tiny_config, tmp_path, at_step, room, capfd):
+    finished_run, tiny_config, tmp_path, at_step, room, capfd, caplog):
   """No file may grow beyond `room` bytes from step 7 on; then there is room again.
 
   The first stops the arrays of a checkpoint, the others its small files and the
   metrics. Orbax, TensorStore and our own writes each fail in their own way.
   """
+  caplog.set_level("CRITICAL", logger="absl")  # as the programs do
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   workdir = tmp_path / "run"
   at_step(7, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1])))
@@ -74,6 +75,30 @@ def test_a_disk_that_fills_up(
   assert "at step 6" in capfd.readouterr().out
   assert_same_parameters(workdir, finished_run)
   assert not list(workdir.rglob("*tmp*"))
+
+
+FULL_DISK = """
+import resource, runpy, sys
+sys.path[:0] = {paths}
+import jax
+jax.config.update("jax_enable_compilation_cache", False)  # files that others read
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limit))
+runpy.run_path({program!r}, run_name="__main__")
+"""
+
+
+def test_the_program_says_it_in_one_line(tmp_path):
+  """Without the log and the traceback of the library that met the fault."""
+  code = FULL_DISK.format(paths=PATHS, program=str(EXPERIMENTS / "train.py"))
+  done = run_code(
+      code, "--config=pixel_cnn_cifar10:smoke", "--config.model.hidden=6",
+      "--config.model.layers=1", "--config.data.max_images=24",
+      "--config.data.validation_images=10", "--config.train.steps=2",
+      f"--workdir={tmp_path / 'run'}")
+  assert done.returncode == 1
+  assert "File too large. Make room" in done.stderr
+  assert "Traceback" not in done.stderr and "OUT_OF_RANGE" not in done.stderr
 
 
 def test_what_a_disks_faults_look_like():
