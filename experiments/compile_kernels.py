@@ -71,13 +71,17 @@ def _compile(
   gates = 4 * units
   if kind == "row":
     steps, start = (height, width, batch), ()
-    scan = pallas_scan.row_scan
+
+    def scan(inputs, kernel, hidden, cell):
+      return pallas_scan.row_scan(inputs, kernel, hidden, cell, interpret=False)
+
   else:
     diagonals = height + width - 1
     steps, start = (diagonals, 2, height, batch), (2,)
 
-    def scan(*arguments, interpret):
-      return pallas_scan.diagonal_scan(*arguments, diagonals, interpret)
+    def scan(inputs, kernel, hidden, cell):
+      return pallas_scan.diagonal_scan(
+          inputs, kernel, hidden, cell, diagonals, interpret=False)
 
   shapes = [
       ((*steps, gates), dtype), ((*start, taps, units, gates), "float32"),
@@ -88,7 +92,7 @@ def _compile(
   states = jax.ShapeDtypeStruct((*steps, units), jnp.dtype(dtype), sharding=sharding)
 
   def gradients(gradient, *arguments):
-    values, backward = jax.vjp(lambda *a: scan(*a, interpret=False), *arguments)
+    values, backward = jax.vjp(scan, *arguments)
     return values, backward(gradient)
 
   jax.jit(gradients).lower(states, *arguments).compile()

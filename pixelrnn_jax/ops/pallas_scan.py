@@ -150,7 +150,7 @@ def _scan(
   taps = dataclasses.replace(taps, batch=batch + missing)
   taps = dataclasses.replace(
       taps, blocks=_blocks(taps, places, units, dtype.itemsize))
-  states = _run(
+  states: jax.Array = _run(
       taps, interpret, inputs.reshape(steps, directions, places * taps.batch, -1),
       kernel.astype(dtype), hidden.astype(jnp.float32), cell.astype(jnp.float32))
   return states.reshape(steps, directions, places, taps.batch, units)[..., :batch, :]

@@ -21,11 +21,12 @@ from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import Config, set_field
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.ops.choices import OPTIONS, Choices
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.studies import sampling_speed, training_speed
 from pixelrnn_jax.studies.training_speed import Measurement, Rates
-from pixelrnn_jax.training import train
+from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 
 RESULTS, TABLE = "measurements.json", "table.md"
@@ -47,9 +48,8 @@ class Plan:
     training: the config that is trained.
     training_steps: how long.
     scans: configs whose scans are measured.
-    implementations: of the scans.
-    choices: (config, fields and values): a training step with fields that are not the
-      default's, to set beside the line of the config itself.
+    choices: (config, fields of the model): a training step for each other value of
+      each field (`other_values`), to set beside the line of the config itself.
     repeats: timed runs of each line, after one to warm up.
     memory: bytes of a device, for one that does not say how many it has.
   """
@@ -61,8 +61,7 @@ class Plan:
   training: str
   training_steps: int
   scans: tuple[str, ...]
-  implementations: tuple[str, ...]
-  choices: tuple[tuple[str, dict], ...]
+  choices: tuple[tuple[str, tuple[str, ...]], ...]
   repeats: int
   memory: int | None = None
 
@@ -74,24 +73,24 @@ FULL = Plan(
     sampling="row_lstm_cifar10", batches=(1, 16, 256),
     training="diagonal_bilstm_mnist", training_steps=1_000,
     scans=("row_lstm_imagenet32", "row_lstm_cifar10", "diagonal_bilstm_cifar10"),
-    implementations=("fused", "autodiff"),
     choices=(
-        ("row_lstm_cifar10", {"model.unroll": 4}),
-        ("row_lstm_cifar10", {"model.rematerialize": True}),
-        ("row_lstm_cifar10", {"model.dtype": "float32"}),
-        ("diagonal_bilstm_cifar10", {"model.unroll": 4}),
-        ("diagonal_bilstm_cifar10", {"model.images_per_strip": 2}),
-        ("diagonal_bilstm_cifar10", {"model.images_per_strip": 8}),
+        ("row_lstm_cifar10", (
+            "implementation", "gates_gradient", "kernel_gradient", "saved", "unroll",
+            "convolution", "logits", "rematerialize")),
+        ("diagonal_bilstm_cifar10", (
+            "implementation", "row_start", "skew", "saved", "unroll",
+            "images_per_strip")),
+        ("pixel_cnn_cifar10", ("convolution", "logits")),
     ),
     repeats=5,
 )
 # Every kind of part, on sizes that mean nothing.
 SMOKE = Plan(
-    steps=("row_lstm_cifar10:smoke",), largest="row_lstm_cifar10:smoke",
+    steps=("pixel_cnn_cifar10:smoke",), largest="pixel_cnn_cifar10:smoke",
     sampling="pixel_cnn_cifar10:smoke", batches=(2,),
     training="pixel_cnn_mnist:smoke", training_steps=4,
-    scans=("row_lstm_cifar10:smoke",), implementations=("fused",),
-    choices=(("row_lstm_cifar10:smoke", {"model.rematerialize": True}),),
+    scans=("row_lstm_cifar10:smoke",),
+    choices=(("pixel_cnn_cifar10:smoke", ("logits",)),),
     repeats=1, memory=2**26,
 )
 
@@ -163,7 +162,7 @@ def measure_all(
   rates = training_speed.measure_rates(dtype, plan.repeats)
   record = {
       "machine": sampling_speed.describe_machine(), "dtype": dtype,
-      "matmul_precision": str(jax.config.jax_default_matmul_precision),
+      "matmul_precision": parallel.settings()["jax_default_matmul_precision"],
       "rates": dataclasses.asdict(rates), "plan": dataclasses.asdict(plan),
       "parts": []}
   _write(record, output)
@@ -234,6 +233,18 @@ def largest_batch(
   return of_device * devices
 
 
+def other_values(field: str) -> list:
+  """Return the values of a field of the model that are not this backend's default."""
+  tpu = jax.default_backend() == "tpu"
+  default = {
+      "implementation": "fused", "rematerialize": False, **vars(Choices().resolve())}
+  values = {
+      "implementation": ["fused", "autodiff"] + ["pallas"] * tpu,
+      "rematerialize": [False, True], "unroll": [1, 4, 8],
+      "images_per_strip": [1, 2, 8], **OPTIONS}
+  return [value for value in values[field] if value != default[field]]
+
+
 def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
   """Yield the parts of a plan, the most important first."""
   own = {}  # the step of the plan's `largest` at its own batch
@@ -272,12 +283,15 @@ def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
   yield f"training of {plan.training}", functools.partial(
       _training, plan.training, plan.training_steps)
   for name in plan.scans:
-    for implementation in plan.implementations:
+    for implementation in ("fused", *other_values("implementation")):
       yield f"scan of {name}, {implementation}", functools.partial(
           scans, name, implementation)
-  for name, changes in plan.choices:
-    label = f"{name}, " + ", ".join(f"{k}={v}" for k, v in changes.items())
-    yield f"step of {label}", functools.partial(step, name, changes, label)
+  for name, fields in plan.choices:
+    for field in fields:
+      for value in other_values(field):
+        label = f"{name}, {field}={value}"
+        yield f"step of {label}", functools.partial(
+            step, name, {f"model.{field}": value}, label)
 
 
 def _load(name: str, dtype: str, changes: dict | None = None) -> Config:
@@ -331,7 +345,7 @@ def _training(name: str, steps: int) -> list[Row]:
   with tempfile.TemporaryDirectory() as workdir:
     train(config, workdir, on_metrics=lines.append)
     seconds = time.perf_counter() - start
-    evaluation = read_evaluation(workdir, steps)
+    evaluation = read_evaluation(workdir, steps) or {}
   rates = [line["train/images_per_second"] for line in lines
            if "train/images_per_second" in line]
   batch = config.train.batch_size

@@ -1,5 +1,4 @@
-"""The cached sampler against the plain one, and the lossless coder beside it: times,
-and the machine they are of."""
+"""Times of the cached sampler, the plain one and the lossless coder, by machine."""
 
 import dataclasses
 import datetime
@@ -36,7 +35,7 @@ class Timing:
 
 
 def time_calls(function: Callable[[], object], calls: int) -> Timing:
-  """Calls a function once to compile it and then `calls` times, each waited for."""
+  """Call a function once to compile it and then `calls` times, each waited for."""
   seconds = []
   for _ in range(calls + 1):
     start = time.perf_counter()
@@ -54,7 +53,7 @@ def time_sampler(model: Model, variables: PyTree, batch: int, calls: int) -> Tim
 
 
 def describe_machine() -> str:
-  """Date, device, cores and JAX version: what a time is of."""
+  """Return what a time is of: date, device, cores and JAX version."""
   return (
       f"{datetime.date.today()}, {jax.device_count()} x"
       f" {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
@@ -63,7 +62,7 @@ def describe_machine() -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table with aligned columns."""
+  """Return a Markdown table with aligned columns."""
   widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
   rule = ["-" * width for width in widths]
   return "\n".join(

@@ -132,7 +132,7 @@ def measure(
 
 
 def measure_rates(dtype: str, repeats: int) -> Rates:
-  """The rates of all devices: products of `dtype`, the rest float32."""
+  """Measure the rates of all devices: products of `dtype`, the rest float32."""
   cpu = jax.default_backend() == "cpu"
   megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
   values = jax.random.normal(jax.random.key(0), (2**18 if cpu else 2**24,))
@@ -156,7 +156,7 @@ def measure_rates(dtype: str, repeats: int) -> Rates:
 def product_peak(
     dtype: str, repeats: int, sizes=(512, 1024, 2048, 4096, 8192, 16384)
 ) -> float:
-  """The most operations/s that a square matrix product of some size reaches."""
+  """Return the most operations/s of a square matrix product of some size."""
   peak = 0.0
   for size in sizes:
     a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
@@ -169,7 +169,7 @@ def product_peak(
 
 
 def check_one_scale(config: ModelConfig) -> None:
-  """Raises InputError for a multi-scale model: the figures are of one network."""
+  """Raise InputError for a multi-scale model: the figures are of one network."""
   if config.multi_scale:
     raise InputError(
         f"model.multi_scale={tuple(config.multi_scale)}: the figures are of one"
@@ -181,7 +181,7 @@ def check_one_scale(config: ModelConfig) -> None:
 def scan_measurements(
     config: ModelConfig, batch: int, implementations: list[str], repeats: int
 ) -> list[Measurement]:
-  """The recurrence of one layer alone, for the LSTM kinds.
+  """Measure the recurrence of one layer alone, for the LSTM kinds.
 
   Each implementation over all devices and, where a CPU has several, on one of them,
   which may use all of the cores.
@@ -282,7 +282,7 @@ def model_operations(model: PixelRNN) -> float:
 
 
 def step_measurements(config: Config, repeats: int) -> list[Measurement]:
-  """The whole network forward, and the training step over all devices.
+  """Measure the whole network forward, and the training step over all devices.
 
   Errors: see `scan_measurements`.
   """
