@@ -1,4 +1,4 @@
-"""Compile the Pallas kernels of the scans for TPUs, with none at hand.
+r"""Compile the Pallas kernels of the scans for TPUs, with none at hand.
 
     python3 -m venv .venv_tpu && .venv_tpu/bin/pip install -e '.[tpu]'
     JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv_tpu/bin/python \
