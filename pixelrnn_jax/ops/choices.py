@@ -85,7 +85,7 @@ DEFAULTS = {
     "gpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
         row_start="select", skew="reshape", convolution="products",
-        logits="by_channel", unroll=8, images_per_strip=1),
+        logits="by_channel", unroll=16, images_per_strip=1),
     "tpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
         row_start="select", skew="concatenate", convolution="xla",
