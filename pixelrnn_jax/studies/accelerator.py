@@ -1,17 +1,22 @@
 """All figures of one machine, an accelerator above all, one part after another.
 
 A part is a scan, a training step, a batch of samples, one choice against the default
-or a short training. The results are written after each part, so a run that is cut off
-keeps what it has. A part that fails is recorded, and the next one begins.
+or a short training. Parts come in groups. The programs of a group are compiled at the
+same time, on all cores of the host, because compiling takes longer than running. Then
+the parts of the group are timed one by one, with nothing beside them.
+
+The results are written after each part, so a run that is cut off keeps what it has. A
+part that fails is recorded, and the next one begins.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +30,7 @@ from pixelrnn_jax.ops.choices import OPTIONS, Choices
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.studies import sampling_speed, training_speed
-from pixelrnn_jax.studies.training_speed import Measurement, Rates
+from pixelrnn_jax.studies.training_speed import Measurement, Prepared, Rates
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 
@@ -49,7 +54,9 @@ class Plan:
     training_steps: how long.
     scans: configs whose scans are measured.
     choices: (config, fields of the model): a training step for each other value of
-      each field (`other_values`), to set beside the line of the config itself.
+      each field (`other_values`), and one of the defaults to set beside them.
+    choices_layers: of the networks of `choices`. Fewer than a config has, as there
+      are many programs to compile.
     repeats: timed runs of each line, after one to warm up.
     memory: bytes of a device, for one that does not say how many it has.
   """
@@ -62,6 +69,7 @@ class Plan:
   training_steps: int
   scans: tuple[str, ...]
   choices: tuple[tuple[str, tuple[str, ...]], ...]
+  choices_layers: int
   repeats: int
   memory: int | None = None
 
@@ -82,6 +90,7 @@ FULL = Plan(
             "images_per_strip")),
         ("pixel_cnn_cifar10", ("convolution", "logits")),
     ),
+    choices_layers=2,
     repeats=5,
 )
 # Every kind of part, on sizes that mean nothing.
@@ -90,7 +99,7 @@ SMOKE = Plan(
     sampling="pixel_cnn_cifar10:smoke", batches=(2,),
     training="pixel_cnn_mnist:smoke", training_steps=4,
     scans=("row_lstm_cifar10:smoke",),
-    choices=(("pixel_cnn_cifar10:smoke", ("logits",)),),
+    choices=(("pixel_cnn_cifar10:smoke", ("logits",)),), choices_layers=1,
     repeats=1, memory=2**26,
 )
 
@@ -103,7 +112,7 @@ class Row:
     name: what was run.
     images: that a run covers.
     seconds: of a run.
-    compile_seconds: of the program.
+    compile_seconds: of the program, while those of its group compile too.
     flops_per_second: counted, see `training_speed`.
     fraction_of_peak: of the largest matrix product's.
     memory: bytes of each device.
@@ -138,7 +147,9 @@ class Row:
         text(self.compile_seconds, ".1f")]
 
 
-Part = tuple[str, Callable[[], list[Row]]]
+# A part compiles its programs, and then gives a function that times them.
+Timer = Callable[[], list[Row]]
+Part = tuple[str, Callable[[], Timer]]
 
 
 def measure_all(
@@ -167,24 +178,31 @@ def measure_all(
       "parts": []}
   _write(record, output)
   say(f"{record['machine']}; largest matrix product {_peak(record)}")
-  for name, run in _parts(plan, dtype, rates):
-    begun = time.perf_counter()
-    rows, problem = [], None
-    if begun - start > 60 * minutes:
-      problem = f"left out: {minutes:g} minutes were over"
-    else:
-      try:
-        rows = run()
-      except Interrupted:  # by a signal, in a training
-        raise
-      except Exception as error:  # of any kind: told below, and at the end
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    seconds = time.perf_counter() - begun
-    record["parts"].append({
-        "name": name, "problem": problem, "seconds": seconds,
-        "rows": [dataclasses.asdict(row) for row in rows]})
-    _write(record, output)
-    say(f"{name}: {problem or f'{seconds:.1f} s'}")
+
+  def late():
+    return time.perf_counter() - start > 60 * minutes
+
+  for group in _groups(plan, dtype, rates):
+    timers = None if late() else _prepare_all([prepare for _, prepare in group])
+    for index, (name, _) in enumerate(group):
+      begun = time.perf_counter()
+      rows, problem = [], None
+      if timers is None or late():
+        problem = f"left out: {minutes:g} minutes were over"
+      else:
+        try:
+          # Once timed, its programs and their arguments can be freed.
+          rows = timers.pop(index).result()()
+        except Interrupted:  # by a signal, in a training
+          raise
+        except Exception as error:  # of any kind: told below, and at the end
+          problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+      seconds = time.perf_counter() - begun
+      record["parts"].append({
+          "name": name, "problem": problem, "seconds": seconds,
+          "rows": [dataclasses.asdict(row) for row in rows]})
+      _write(record, output)
+      say(f"{name}: {problem or f'{seconds:.1f} s'}")
   return _problems(record)
 
 
@@ -203,7 +221,7 @@ def format_results(record: dict) -> str:
 
 
 def largest_batch(
-    measured: Measurement, config: Config, devices: int, memory: int
+    planned: int | None, config: Config, devices: int, memory: int
 ) -> int:
   """Return the largest batch whose training step fits, by the plan of a smaller one.
 
@@ -211,7 +229,8 @@ def largest_batch(
   so this is a little less than what would fit.
 
   Args:
-    measured: the training step of `config`.
+    planned: bytes that the training step of `config` takes on each device, as its
+      compiler plans them; None if it does not say.
     config: of a training.
     devices: over which the batch is split.
     memory: bytes of each device.
@@ -221,10 +240,10 @@ def largest_batch(
       fits.
   """
   batch = config.train.batch_size
-  if measured.memory is None:
+  if planned is None:
     raise InputError("The compiler does not say how much memory a step takes.")
   state = _state_bytes(config)
-  of_image = (measured.memory - state) / (batch // devices)
+  of_image = (planned - state) / (batch // devices)
   of_device = int((_USABLE * memory - state) / of_image)
   if of_device > 8:  # whole tiles
     of_device -= of_device % 8
@@ -240,58 +259,86 @@ def other_values(field: str) -> list:
       "implementation": "fused", "rematerialize": False, **vars(Choices().resolve())}
   values = {
       "implementation": ["fused", "autodiff"] + ["pallas"] * tpu,
-      "rematerialize": [False, True], "unroll": [1, 4, 8],
+      "rematerialize": [False, True], "unroll": [1, 4, 16, 32],
       "images_per_strip": [1, 2, 8], **OPTIONS}
   return [value for value in values[field] if value != default[field]]
 
 
-def _parts(plan: Plan, dtype: str, rates: Rates) -> Iterator[Part]:
-  """Yield the parts of a plan, the most important first."""
-  own = {}  # the step of the plan's `largest` at its own batch
+def _prepare_all(
+    functions: list[Callable[[], Timer]],
+) -> dict[int, concurrent.futures.Future[Timer]]:
+  """Call all functions at the same time; return what each gave or raised, by place."""
+  with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
+    return {i: pool.submit(function) for i, function in enumerate(functions)}
+
+
+def _groups(plan: Plan, dtype: str, rates: Rates) -> list[list[Part]]:
+  """Return the parts of a plan, the most important first."""
+  # The memory of the step of `plan.largest` at its own batch.
+  own: concurrent.futures.Future[Prepared] = concurrent.futures.Future()
+
+  def prepare_step(config, label):
+    step = training_speed.prepare_training_step(config)
+    return step, lambda: [_row(step.time(plan.repeats), f"{label}, {step.name}", rates)]
 
   def step(name, changes, label):
-    measured = training_speed.training_step(
-        _load(name, dtype, changes), plan.repeats)
-    if name == plan.largest and not changes:
-      own["step"] = measured
-    return [_row(measured, f"{label}, {measured.name}", rates)]
+    return prepare_step(_load(name, dtype, changes), label)[1]
+
+  def own_step():
+    try:
+      prepared, timer = prepare_step(_load(plan.largest, dtype), plan.largest)
+    except BaseException as error:
+      own.set_exception(error)
+      raise
+    own.set_result(prepared)
+    return timer
 
   def largest_step():
-    if "step" not in own:
-      raise InputError("The step at the config's own batch was not measured.")
+    planned = own.result().memory
     config = _load(plan.largest, dtype)
     memory = plan.memory or (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     if not memory:
       raise InputError("The device does not say how much memory it has.")
-    batch = largest_batch(own["step"], config, jax.local_device_count(), memory)
+    batch = largest_batch(planned, config, jax.local_device_count(), memory)
     return step(
         plan.largest, {"train.batch_size": batch, "train.accumulate": 1},
         f"{plan.largest}, largest batch")
 
   def scans(name, implementation):
     config = _load(name, dtype)
-    measured = training_speed.scan_measurements(
-        config.model, config.train.batch_size, [implementation], plan.repeats)
-    return [_row(m, f"{name}, {m.name}", rates) for m in measured]
+    prepared = training_speed.prepare_scans(
+        config.model, config.train.batch_size, [implementation])
+    return lambda: [
+        _row(scan.time(plan.repeats), f"{name}, {scan.name}", rates)
+        for scan in prepared]
 
-  for name in plan.steps:
-    yield f"step of {name}", functools.partial(step, name, {}, name)
-  yield f"step of {plan.largest} at the largest batch", largest_step
-  for batch in plan.batches:
-    yield f"{batch} samples of {plan.sampling}", functools.partial(
-        _sampling, plan.sampling, dtype, batch, plan.repeats)
-  yield f"training of {plan.training}", functools.partial(
-      _training, plan.training, plan.training_steps)
-  for name in plan.scans:
-    for implementation in ("fused", *other_values("implementation")):
-      yield f"scan of {name}, {implementation}", functools.partial(
-          scans, name, implementation)
+  first: list[Part] = [
+      (f"step of {name}",
+       own_step if name == plan.largest
+       else functools.partial(step, name, {}, name)) for name in plan.steps]
+  first.append((f"step of {plan.largest} at the largest batch", largest_step))
+  first += [
+      (f"{batch} samples of {plan.sampling}",
+       functools.partial(_sampling, plan.sampling, dtype, batch, plan.repeats))
+      for batch in plan.batches]
+  training = [(
+      f"training of {plan.training}",
+      lambda: functools.partial(_training, plan.training, plan.training_steps))]
+  second: list[Part] = [
+      (f"scan of {name}, {implementation}",
+       functools.partial(scans, name, implementation))
+      for name in plan.scans
+      for implementation in ("fused", *other_values("implementation"))]
   for name, fields in plan.choices:
+    layers = {"model.layers": plan.choices_layers}
+    of = f"{name}, layers={plan.choices_layers}"
+    second.append((f"step of {of}", functools.partial(step, name, layers, of)))
     for field in fields:
       for value in other_values(field):
-        label = f"{name}, {field}={value}"
-        yield f"step of {label}", functools.partial(
-            step, name, {f"model.{field}": value}, label)
+        label = f"{of}, {field}={value}"
+        second.append((f"step of {label}", functools.partial(
+            step, name, {**layers, f"model.{field}": value}, label)))
+  return [first, training, second]
 
 
 def _load(name: str, dtype: str, changes: dict | None = None) -> Config:
@@ -322,14 +369,19 @@ def _row(measured: Measurement, name: str, rates: Rates) -> Row:
       if field.name in record})
 
 
-def _sampling(name: str, dtype: str, batch: int, calls: int) -> list[Row]:
+def _sampling(name: str, dtype: str, batch: int, calls: int) -> Timer:
   """Draw a batch with untrained parameters."""
   config = _load(name, dtype).model
   model = build_model(config)
   variables = jax.jit(model.init)(
       jax.random.key(0), jnp.zeros((1, *config.image_shape), jnp.uint8))
-  timing = sampling_speed.time_sampler(model, variables, batch, calls)
-  return [Row(f"{name}, sampling", batch, timing.seconds, timing.compile_seconds)]
+  first = sampling_speed.time_sampler(model, variables, batch, 0)
+
+  def timer():
+    seconds = sampling_speed.time_sampler(model, variables, batch, calls).seconds
+    return [Row(f"{name}, sampling", batch, seconds, first.compile_seconds)]
+
+  return timer
 
 
 def _training(name: str, steps: int) -> list[Row]:

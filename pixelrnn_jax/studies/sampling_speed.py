@@ -26,7 +26,7 @@ class Timing:
   """How long a function takes.
 
   Attributes:
-    seconds: the median of the calls after the first.
+    seconds: the median of the calls after the first; 0 without any.
     compile_seconds: the first call, less that.
   """
 
@@ -41,12 +41,15 @@ def time_calls(function: Callable[[], object], calls: int) -> Timing:
     start = time.perf_counter()
     jax.block_until_ready(function())
     seconds.append(time.perf_counter() - start)
-  median = statistics.median(seconds[1:])
+  median = statistics.median(seconds[1:] or [0.0])
   return Timing(median, max(0.0, seconds[0] - median))
 
 
 def time_sampler(model: Model, variables: PyTree, batch: int, calls: int) -> Timing:
-  """Time drawing a batch at once, `calls` times after the first."""
+  """Time drawing a batch at once, `calls` times after the first.
+
+  The compiled program is kept, so that a second call starts it at once.
+  """
   key = jax.random.key(0)
   return time_calls(
       lambda: sample(model, variables, key, batch, batch_size=batch), calls)

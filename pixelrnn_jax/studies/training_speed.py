@@ -117,18 +117,40 @@ class Measurement:
     }
 
 
-def measure(
+@dataclasses.dataclass
+class Prepared:
+  """A compiled program with its arguments: all that is left is to time it.
+
+  Attributes:
+    run: starts the program once.
+    name, compile_seconds, images, work, memory: see `Measurement`.
+  """
+
+  run: Callable[[], object]
+  name: str
+  compile_seconds: float
+  images: int
+  work: Work
+  memory: int | None
+
+  def time(self, repeats: int) -> Measurement:
+    """Run the program once to warm up and then `repeats` times, synchronised."""
+    seconds = _times(self.run, repeats)
+    return Measurement(
+        self.name, self.compile_seconds, statistics.median(seconds),
+        (min(seconds), max(seconds)), self.images, self.work, self.memory)
+
+
+def _prepare(
     name: str, function: Callable, arguments: tuple, images: int, work: Work,
-    repeats: int, devices: int,
-) -> Measurement:
-  """Compiles a function of `pmap`, warms it up and times it, synchronised."""
+    devices: int,
+) -> Prepared:
+  """Compile a function of `pmap`."""
   start = time.perf_counter()
   compiled = function.lower(*arguments).compile()
-  compile_seconds = time.perf_counter() - start
-  seconds = _times(lambda: compiled(*arguments), repeats)
-  return Measurement(
-      name, compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), images, work, memory(compiled, devices))
+  return Prepared(
+      lambda: compiled(*arguments), name, time.perf_counter() - start, images, work,
+      memory(compiled, devices))
 
 
 def measure_rates(dtype: str, repeats: int) -> Rates:
@@ -181,7 +203,15 @@ def check_one_scale(config: ModelConfig) -> None:
 def scan_measurements(
     config: ModelConfig, batch: int, implementations: list[str], repeats: int
 ) -> list[Measurement]:
-  """Measure the recurrence of one layer alone, for the LSTM kinds.
+  """Measure the recurrence of one layer alone; see `prepare_scans`."""
+  return [
+      scan.time(repeats) for scan in prepare_scans(config, batch, implementations)]
+
+
+def prepare_scans(
+    config: ModelConfig, batch: int, implementations: list[str]
+) -> list[Prepared]:
+  """Compile the recurrence of one layer alone, for the LSTM kinds.
 
   Each implementation over all devices and, where a CPU has several, on one of them,
   which may use all of the cores.
@@ -209,7 +239,7 @@ def scan_measurements(
       forward.bytes
       + positions * h * (2 * (4 * narrow + 2 * wide) + (2 + 4) * narrow),
       forward.tanh)
-  measured = []
+  prepared = []
   parallel.check_batch_size(TrainConfig(batch_size=batch))
   counts = [jax.device_count()]
   if counts[0] > 1 and jax.default_backend() == "cpu":
@@ -246,14 +276,14 @@ def scan_measurements(
     x, weights = (over(lambda values: values)(values) for values in (x, weights))
     params = parallel.replicate((kernel, state, state), chosen)
     name = f"scan, {implementation}" + (", 1 device" if devices < counts[0] else "")
-    measured += [
-        measure(f"{name}: forward", over(scan, in_axes=(0, None, None, None)),
-                (x, *params), batch, forward, repeats, devices),
-        measure(f"{name}: forward + backward",
-                over(gradient, in_axes=(0, 0, None, None, None), out_axes=(0, None)),
-                (x, weights, *params), batch, both, repeats, devices),
+    prepared += [
+        _prepare(f"{name}: forward", over(scan, in_axes=(0, None, None, None)),
+                 (x, *params), batch, forward, devices),
+        _prepare(f"{name}: forward + backward",
+                 over(gradient, in_axes=(0, 0, None, None, None), out_axes=(0, None)),
+                 (x, weights, *params), batch, both, devices),
     ]
-  return measured
+  return prepared
 
 
 def _diagonal(options: dict, inputs: jax.Array, *params: jax.Array) -> jax.Array:
@@ -291,15 +321,15 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   parallel.check_batch_size(config.train)
   images, state = _images(config), _state(config)
   mask = parallel.shard(np.ones(config.train.batch_size, bool))
-  forward = measure(
+  forward = _prepare(
       "network: forward", parallel.make_eval_step(model),
       (state.params, images, mask), config.train.batch_size, _forward_work(config),
-      repeats, jax.local_device_count())
-  return [forward, training_step(config, repeats)]
+      jax.local_device_count()).time(repeats)
+  return [forward, prepare_training_step(config).time(repeats)]
 
 
-def training_step(config: Config, repeats: int) -> Measurement:
-  """Measure the training step alone; see `step_measurements`."""
+def prepare_training_step(config: Config) -> Prepared:
+  """Compile the training step alone; see `step_measurements`."""
   check_one_scale(config.model)
   parallel.check_batch_size(config.train)
   images, state = _images(config), _state(config)
@@ -315,10 +345,8 @@ def training_step(config: Config, repeats: int) -> Measurement:
     state, metrics = compiled(state, images)
     return metrics
 
-  seconds = _times(one_step, repeats)
-  return Measurement(
-      "training step", compile_seconds, statistics.median(seconds),
-      (min(seconds), max(seconds)), config.train.batch_size,
+  return Prepared(
+      one_step, "training step", compile_seconds, config.train.batch_size,
       Work(3 * _forward_work(config).operations),
       memory(compiled, jax.local_device_count()))
 

@@ -8,7 +8,6 @@ from helpers.programs import run_program
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.studies import accelerator, training_speed
-from pixelrnn_jax.studies.training_speed import Measurement, Work
 
 
 def test_the_program_measures_every_kind_of_part(tmp_path):
@@ -26,7 +25,7 @@ def test_the_program_measures_every_kind_of_part(tmp_path):
                 "pixel_cnn_cifar10:smoke, largest batch, training step",
                 "pixel_cnn_cifar10:smoke, sampling", "4 training steps of pixel_cnn",
                 "row_lstm_cifar10:smoke, scan, fused: forward",
-                "pixel_cnn_cifar10:smoke, logits=by_channel, training step"):
+                "pixel_cnn_cifar10:smoke, layers=1, logits=by_channel, training step"):
     assert any(name.startswith(start) for name in rows), start
     assert f"| {start}" in table
   own, largest = (
@@ -43,19 +42,20 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch):
       training_speed, "measure_rates", lambda *_: training_speed.Rates(1e12, 1, 1))
   written = []
 
-  def parts(*_):
-    def fail():
-      raise MemoryError("no room")
+  def fail():
+    raise MemoryError("no room")
 
-    yield "first", fail
+  def second():
     written.append(json.loads((tmp_path / "measurements.json").read_text()))
-    yield "second", lambda: [accelerator.Row("it", 2, 0.5)]
+    return [accelerator.Row("it", 2, 0.5)]
 
-  monkeypatch.setattr(accelerator, "_parts", parts)
+  monkeypatch.setattr(accelerator, "_groups", lambda *_: [
+      [("first", fail), ("second", lambda: second)], [("third", lambda: fail)]])
   said = []
   problems = accelerator.measure_all(
       accelerator.SMOKE, "float32", str(tmp_path), 1.0, said.append)
-  assert problems == ["first (MemoryError: no room)"]
+  assert problems == [
+      f"{name} (MemoryError: no room)" for name in ("first", "third")]
   assert [part["name"] for part in written[0]["parts"]] == ["first"]
   table = (tmp_path / "table.md").read_text()
   assert "| it   | 2     | 500 | 4 " in table
@@ -63,24 +63,22 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch):
   problems = accelerator.measure_all(
       accelerator.SMOKE, "float32", str(tmp_path), 0.0, said.append)
   assert problems == [
-      f"{name} (left out: 0 minutes were over)" for name in ("first", "second")]
+      f"{name} (left out: 0 minutes were over)" for name in
+      ("first", "second", "third")]
 
 
 def test_the_largest_batch():
   config = load_config("row_lstm_cifar10:smoke")
   state = accelerator._state_bytes(config)
 
-  def measured(memory):
-    return Measurement("step", 1.0, 1.0, (1.0, 1.0), 16, Work(1.0), memory)
-
   # A device has 8 of 16 images, and each takes 1,000 bytes.
   memory = int((100_500 + state) / 0.9)
   assert accelerator.largest_batch(
-      measured(state + 8_000), config, 2, memory) == 2 * 96
+      state + 8_000, config, 2, memory) == 2 * 96
   with pytest.raises(InputError, match="No larger batch"):
-    accelerator.largest_batch(measured(state + 8_000), config, 2, state)
+    accelerator.largest_batch(state + 8_000, config, 2, state)
   with pytest.raises(InputError, match="does not say"):
-    accelerator.largest_batch(measured(None), config, 2, memory)
+    accelerator.largest_batch(None, config, 2, memory)
 
 
 def test_the_plan_is_of_what_there_is():
