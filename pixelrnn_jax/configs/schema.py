@@ -20,6 +20,7 @@ KINDS = ("pixel_cnn", "row_lstm", "diagonal_bilstm")
 DTYPES = ("float32", "bfloat16", "float64")
 SPLITS = ("train", "validation", "test")
 BINARIZATIONS = ("none", "static", "dynamic", "threshold")
+AUGMENTATIONS = ("none", "mirror", "colours")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
 _MOST_WEIGHTS = 2**29  # of a convolution
@@ -33,7 +34,8 @@ TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 def _resumable(default: Any) -> Any:
   """Return a field that may change when a run is resumed; `train` then tells the user.
 
-  Such a field alters the parameters by rounding only. The exception is `train.scale`.
+  Such a field alters the parameters by rounding only. The exceptions are `train.scale`
+  and `data.augmentation`.
   """
   return dataclasses.field(default=default, metadata={"resumable": True})
 
@@ -229,6 +231,9 @@ class DataConfig:
       `static` draws them once from the intensities with a fixed seed. `dynamic`
       draws them anew each time an image is used in training. `threshold` cuts at
       half the range. `none` is for images that are used as they are.
+    augmentation: random changes of the training images (`data/augment.py`), not in
+      the paper. `mirror` turns every second one left to right. `colours` also moves
+      and exchanges the channels of every second one; it needs model.levels=256.
     data_dir: the directory of TFDS's data and of a folder's decoded images. "" is
       TFDS's default and `~/.cache/pixelrnn_jax`.
     validation_images: number of images cut from the end of the training part for
@@ -239,6 +244,7 @@ class DataConfig:
 
   source: str = "packaged_mnist"
   binarization: str = "static"
+  augmentation: str = _resumable("none")
   data_dir: str = _resumable("")
   validation_images: int = 10_000
   max_images: int = 0
@@ -248,6 +254,7 @@ class DataConfig:
     """Raise InputError for settings that name no data."""
     _check_types(self, "data")
     _check_choice("data.binarization", self.binarization, BINARIZATIONS)
+    _check_choice("data.augmentation", self.augmentation, AUGMENTATIONS)
     try:
       self.source.encode()
     except UnicodeEncodeError as error:
@@ -458,6 +465,12 @@ class Config:
           f"data.binarization={self.data.binarization!r} does not go with"
           f" model.levels={self.model.levels}: binary models (levels=2) need"
           " 'static', 'dynamic' or 'threshold', all others 'none'."
+      )
+    if self.data.augmentation == "colours" and self.model.levels != 256:
+      raise InputError(
+          f"data.augmentation='colours' does not go with model.levels="
+          f"{self.model.levels}: it moves values from 0 to 255. Use 'mirror', or"
+          " model.levels=256."
       )
 
 

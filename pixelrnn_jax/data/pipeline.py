@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from pixelrnn_jax.configs.schema import Config
-from pixelrnn_jax.data import binarize
+from pixelrnn_jax.data import augment, binarize
 from pixelrnn_jax.data.sources import ImageSource
 from pixelrnn_jax.errors import InputError
 
@@ -31,7 +31,7 @@ def train_iterator(
   They follow from `config.train.seed`. The images come in one endless order: all of
   them shuffled, all of them shuffled anew, and so on. Step k takes images k B to
   (k + 1) B of that order. So every image is used once an epoch, and a batch may reach
-  from one epoch into the next.
+  from one epoch into the next. `data.augmentation` changes each image at random then.
 
   The state of the iterator is saved and restored with
   `grain.checkpoint.CheckpointSave(iterator)` and `CheckpointRestore`. It belongs to one
@@ -39,8 +39,8 @@ def train_iterator(
   another seed or batch size.
 
   Args:
-    config: a checked configuration. `train.seed`, `train.batch_size` and `data.workers`
-      are used.
+    config: a checked configuration. `train.seed`, `train.batch_size`,
+      `data.augmentation` and `data.workers` are used.
     source: the training images.
     process_index: this process's index.
     process_count: number of processes that train together.
@@ -58,14 +58,18 @@ def train_iterator(
     raise InputError(f"{source.description}: there are no images to train on.")
   # The seed is hashed, because Grain seeds epoch e with seed + e. Otherwise seeds 0 and
   # 1 would share epochs.
-  shuffle_seed, draw_seed = (
-      int(seed) for seed in np.random.SeedSequence(config.train.seed).generate_state(2)
+  # The first seeds are the same for any number of them.
+  shuffle_seed, draw_seed, augment_seed = (
+      int(seed) for seed in np.random.SeedSequence(config.train.seed).generate_state(3)
   )
   images = source if source.intensities is None else source.intensities
   indexed = cast(grain.sources.RandomAccessDataSource, images)
   dataset = grain.MapDataset.source(indexed).shuffle(seed=shuffle_seed).repeat()
   if source.intensities is not None:
     dataset = dataset.random_map(binarize.dynamic, seed=draw_seed)
+  if config.data.augmentation != "none":
+    dataset = dataset.random_map(
+        augment.RULES[config.data.augmentation], seed=augment_seed)
   # An endless data set has no remainder; Grain fails at batch size 1 without this.
   dataset = dataset.batch(batch_size, drop_remainder=True)
   dataset = dataset[process_index::process_count]

@@ -1,9 +1,9 @@
 """Which of several ways an operation is computed: the defaults of each backend.
 
 No choice alters a value or a gradient, except by rounding. What is fast on a CPU is
-slow elsewhere, so each backend has its own defaults. Those of a CPU are measured.
-Those of a TPU and of a GPU are what the compilers' estimates say; no such device has
-run them yet (docs/speed.md has the figures).
+slow elsewhere, so each backend has its own defaults. Those of a CPU are measured, those
+of a GPU were measured one by one on an H200. Those of a TPU are what the compiler's
+estimates say; no TPU has run them yet (docs/speed.md has the figures).
 """
 
 import dataclasses
@@ -83,9 +83,9 @@ DEFAULTS = {
         row_start="slice", skew="reshape", convolution="products", logits="together",
         unroll=1, images_per_strip=8),
     "gpu": Choices(
-        gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
+        gates_gradient="select", kernel_gradient="after_scan", saved="narrow",
         row_start="select", skew="reshape", convolution="products",
-        logits="by_channel", unroll=16, images_per_strip=1),
+        logits="by_channel", unroll=32, images_per_strip=1),
     "tpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
         row_start="select", skew="concatenate", convolution="xla",

@@ -1,0 +1,48 @@
+"""Random changes of training images: a left-right mirror, and other colours.
+
+They are for small data sets of natural images. A model that has seen the colours of a
+few photographs only gives almost no probability to others. The paper trains without.
+
+Each rule maps the values of an image one to one, so the histogram of a channel is
+moved or given to another channel, and never has gaps. Only training images are
+changed. Likelihoods of validation and test are of the images as they are.
+
+Shapes: H height, W width, C channels.
+"""
+
+import numpy as np
+from jaxtyping import UInt8
+
+
+def mirror(
+    image: UInt8[np.ndarray, "H W C"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W C"]:
+  """Return the image or, as often, its left-right mirror image."""
+  return image[:, ::-1] if rng.integers(2) else image
+
+
+def colours(
+    image: UInt8[np.ndarray, "H W C"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W C"]:
+  """Mirror the image or not, and then change its colours or not, each as often.
+
+  The channels change places at random. Then a number s_c is added to each channel c:
+
+      s_c uniform from -min_c to 255 - max_c
+
+  with the channel's least and greatest value. So the channel keeps its contrast, and no
+  value is cut off at 0 or 255.
+
+  Args:
+    image: raw values 0 to 255.
+    rng: the random generator.
+  """
+  image = mirror(image, rng)
+  if rng.integers(2):
+    image = image[..., rng.permutation(image.shape[-1])]
+    least, most = (f(image, axis=(0, 1)).astype(int) for f in (np.min, np.max))
+    image = (image + rng.integers(-least, 256 - most)).astype(np.uint8)
+  return image
+
+
+RULES = {"mirror": mirror, "colours": colours}
