@@ -3,15 +3,18 @@
 They are for small data sets of natural images. A model that has seen the colours of a
 few photographs only gives almost no probability to others. The paper trains without.
 
-Each rule maps the values of an image one to one, so the histogram of a channel is
-moved or given to another channel, and never has gaps. Only training images are
-changed. Likelihoods of validation and test are of the images as they are.
+No rule stretches a histogram, which would leave gaps in it that no photograph has. Only
+training images are changed. Likelihoods of validation and test are of the images as
+they are.
 
 Shapes: H height, W width, C channels.
 """
 
 import numpy as np
 from jaxtyping import UInt8
+
+# So far a channel may be moved beyond 0 and 255, where it is cut off.
+_BEYOND = 64
 
 
 def mirror(
@@ -28,10 +31,11 @@ def colours(
 
   The channels change places at random. Then a number s_c is added to each channel c:
 
-      s_c uniform from -min_c to 255 - max_c
+      x <- clip(x + s_c, 0, 255)
+      s_c uniform from -min_c - 64 to 255 - max_c + 64
 
-  with the channel's least and greatest value. So the channel keeps its contrast, and no
-  value is cut off at 0 or 255.
+  with the channel's least and greatest value. So the channel keeps its contrast, but for
+  values that are cut off at 0 or 255, as those of photographs often are.
 
   Args:
     image: raw values 0 to 255.
@@ -41,7 +45,8 @@ def colours(
   if rng.integers(2):
     image = image[..., rng.permutation(image.shape[-1])]
     least, most = (f(image, axis=(0, 1)).astype(int) for f in (np.min, np.max))
-    image = (image + rng.integers(-least, 256 - most)).astype(np.uint8)
+    shift = rng.integers(-least - _BEYOND, 256 - most + _BEYOND)
+    image = np.clip(image + shift, 0, 255).astype(np.uint8)
   return image
 
 
