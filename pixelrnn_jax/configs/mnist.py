@@ -2,12 +2,12 @@
 
     python experiments/train.py --config=NAME
 
-| config                         | paper, test | ours, test         | trained on      |
-|--------------------------------|-------------|--------------------|-----------------|
-| `diagonal_bilstm_mnist_1layer` | 80.75 nats  | 81.104 +/- 0.200   | a GPU           |
-| `diagonal_bilstm_mnist`        | 79.20 nats  | 79.539 +/- 0.197   | two CPU cores   |
-| `row_lstm_mnist`               | 80.54 nats  | 81.081 +/- 0.202   | a GPU           |
-| `pixel_cnn_mnist`              | 81.30 nats  | 84.331 +/- 0.204   | a GPU           |
+| config                         | paper, test | ours, test       | trained on    |
+|--------------------------------|-------------|------------------|---------------|
+| `diagonal_bilstm_mnist_1layer` | 80.75 nats  | 81.104 +/- 0.200 | a GPU         |
+| `diagonal_bilstm_mnist`        | 79.20 nats  | 79.539 +/- 0.197 | two CPU cores |
+| `row_lstm_mnist`               | 80.54 nats  | 81.081 +/- 0.202 | a GPU         |
+| `pixel_cnn_mnist`              | 81.30 nats  | 84.331 +/- 0.204 | a GPU         |
 
 README.md says on which machines, for how long, and how RMSProp did. All of them were
 still falling. A longer run is the same command with `--config.train.steps=STEPS`.

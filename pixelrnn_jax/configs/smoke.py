@@ -31,7 +31,7 @@ def smoke(config: Config) -> Config:
       optimizer=dataclasses.replace(
           config.optimizer, warmup_steps=5, decay_steps=0),
       train=dataclasses.replace(
-          config.train, batch_size=min(config.train.batch_size, 16), steps=30, log_every=10, eval_every=15,
-          checkpoint_every=15, samples=4,
+          config.train, batch_size=min(config.train.batch_size, 16), steps=30,
+          log_every=10, eval_every=15, checkpoint_every=15, samples=4,
       ),
   )

@@ -34,8 +34,8 @@ def colours(
       x <- clip(x + s_c, 0, 255)
       s_c uniform from -min_c - 64 to 255 - max_c + 64
 
-  with the channel's least and greatest value. So the channel keeps its contrast, but for
-  values that are cut off at 0 or 255, as those of photographs often are.
+  with the channel's least and greatest value. So the channel keeps its contrast. Only
+  values that are cut off at 0 or 255 lose it, as in an overexposed photograph.
 
   Args:
     image: raw values 0 to 255.

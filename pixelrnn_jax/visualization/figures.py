@@ -224,7 +224,10 @@ def _draw_curves(
     axes: Axes, curves: Sequence[tuple[str, Sequence, Sequence]], unit: str,
     label: str = "steps",
 ) -> None:
-  """Draw learning curves; see `curves_figure`."""
+  """Draw learning curves; see `curves_figure`.
+
+  The horizontal axis is logarithmic if a run is more than ten times as long as another.
+  """
   styles: dict[str, dict[str, Any]] = {
       "train": dict(linewidth=0.9, alpha=0.7),
       "validation": dict(linewidth=1.8, marker="o", markersize=4)}
@@ -235,13 +238,21 @@ def _draw_curves(
                   label=_plain(f"{name}, {kind}"), **style)
   _leave_the_start_out(axes, [
       points for _, *parts in curves for points in parts if points])
-  locator: Any = axes.xaxis.get_major_locator()
-  locator.set_params(integer=True)
+  ends = [max(place for points in parts for place, _ in points)
+          for _, *parts in curves if any(parts)]
+  if max(ends) > 10 * min(ends) > 0:
+    axes.set_xscale("log")
+  else:
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
   axes.set_xlabel(label)
   axes.set_ylabel(unit)
   axes.grid(color="0.9")
   axes.spines[["top", "right"]].set_visible(False)
-  axes.legend(fontsize=8)
+  if len(curves) > 3:  # they would be behind it
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+  else:
+    axes.legend(fontsize=8)
 
 
 def _leave_the_start_out(

@@ -75,7 +75,8 @@ def draw_curves(
     title = notes[0]
   else:  # figures on different data are side by side, so each is described
     title = " | ".join(
-        f"{name}: {note}" for name, note in zip(names, notes, strict=True))
+        f"{', '.join(name for name, of in zip(names, notes, strict=True) if of == note)}"
+        f": {note}" for note in dict.fromkeys(notes))
   from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   figure = figures.curves_figure(curves, UNITS[unit], title, AXES[against])

@@ -147,6 +147,16 @@ def test_curves():
   assert axes.get_ylabel() == "nats" and figure.get_suptitle() == "of what"
 
 
+@pytest.mark.parametrize("length, scale", [(1_000, "linear"), (1_001, "log")])
+def test_runs_of_very_different_lengths(length, scale):
+  curves = [(name, [(1, 5.0), (end, 4.0)], []) for name, end in
+            (("a", 100), ("b", length), ("c", 200), ("d", 300))]
+  axes, = figures.curves_figure(curves, "nats", "title").axes
+  assert axes.get_xscale() == scale
+  # The legend of many runs is beside the diagram.
+  assert axes.get_legend().get_bbox_to_anchor().x0 >= axes.bbox.x1
+
+
 @pytest.mark.parametrize("first, cut", [(500.0, True), (101.0, False)])
 def test_the_start_of_a_curve_does_not_flatten_the_rest(first, cut):
   train = [(1, first), *((step, 101 - step / 100) for step in range(10, 101))]

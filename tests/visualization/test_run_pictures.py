@@ -268,6 +268,11 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
   # Figures on different data say of which is what.
   assert "a: train: digits, train;" in drawn[1][2]
   assert "b: train: letters, train;" in drawn[1][2]
+  (tmp_path / "e").mkdir()
+  shutil.copy(runs["binary"] / layout.CONFIG, tmp_path / "e")
+  write_metrics(tmp_path / "e", "letters")
+  learning_curves.draw_curves(["a", "b", "e"])
+  assert drawn.pop()[2].count("train: letters, train;") == 1
   assert drawn[2][:2] == ([("a", *bits), ("c", *bits)], "NLL, bits per dimension")
   write_metrics(tmp_path / "a", "digits")
   with MetricsWriter(str(tmp_path / "a"), 10) as metrics:
