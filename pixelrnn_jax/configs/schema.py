@@ -31,13 +31,27 @@ DECAY_SHAPES = ("cosine", "linear")
 TO_THE_END = -1  # of optimizer.decay_steps: the decay ends with train.steps
 
 
-def _resumable(default: Any) -> Any:
-  """Return a field that may change when a run is resumed; `train` then tells the user.
+def _resumable(default: Any, retrains: bool = False) -> Any:
+  """Return a field that may change when a run is resumed. `train.steps` may grow too.
 
-  Such a field alters the parameters by rounding only. The exceptions are `train.scale`
-  and `data.augmentation`.
+  All other fields must stay, because the parameters would be those of no config. Most
+  fields that may change alter the parameters by rounding at most: the ways to compute
+  (of `model`, `train.accumulate`), where the data lies, and when and how a run reports,
+  validates and saves.
+
+  Three fields alter what is trained from then on, each for a reason. The user is told
+  the step of such a change.
+
+  - `optimizer.decay_steps`: a run can be prolonged at a constant rate and then decay.
+  - `train.scale`: scales that are trained one after another become one model.
+  - `data.augmentation`: a run that overfits goes on with it, or ends without it.
+
+  Args:
+    default: of the field.
+    retrains: whether the field alters what is trained.
   """
-  return dataclasses.field(default=default, metadata={"resumable": True})
+  return dataclasses.field(
+      default=default, metadata={"resumable": True, "retrains": retrains})
 
 
 @dataclasses.dataclass(unsafe_hash=True)  # a static argument of jit
@@ -244,7 +258,7 @@ class DataConfig:
 
   source: str = "packaged_mnist"
   binarization: str = "static"
-  augmentation: str = _resumable("none")
+  augmentation: str = _resumable("none", retrains=True)
   data_dir: str = _resumable("")
   validation_images: int = 10_000
   max_images: int = 0
@@ -322,7 +336,7 @@ class OptimizerConfig:
   adam_learning_rate: float = _of("muon", 0.0)
   adam_b2: float = _of("muon", 0.95)
   warmup_steps: int = 0
-  decay_steps: int = _resumable(0)
+  decay_steps: int = _resumable(0, retrains=True)
   decay_shape: str = "cosine"
   clip_norm: float = 1.0
 
@@ -399,7 +413,7 @@ class TrainConfig:
   checkpoint_every: int = _resumable(2_500)
   eval_batch_size: int = _resumable(64)
   samples: int = _resumable(16)
-  scale: int = _resumable(-1)
+  scale: int = _resumable(-1, retrains=True)
 
   def validate(self) -> None:
     """Raise InputError for values outside their range."""

@@ -22,7 +22,7 @@ from pixelrnn_jax.inference.likelihood import (
 )
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout, pretrained
-from pixelrnn_jax.runs.restore import load_images, load_run
+from pixelrnn_jax.runs.restore import Run, load_images, load_run
 from pixelrnn_jax.training import parallel
 
 PACKAGES = ("pixelrnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
@@ -306,16 +306,40 @@ def evaluate_run(
   """
   data.check_split(split)
   workdir = files.expand(workdir)
-  run = load_run(workdir, which)
+  return evaluate_restored(
+      load_run(workdir, which), split, which, moved, as_trained,
+      None if pretrained.is_name(workdir) else workdir)
+
+
+def evaluate_restored(
+    run: Run, split: str = "test", which: str = "last",
+    moved: Mapping[str, str] | None = None, as_trained: bool = False,
+    workdir: str | None = None,
+) -> dict:
+  """Evaluate parameters that have been read, and print the figures.
+
+  Args:
+    run: from `load_run`.
+    split: see `evaluate_run`.
+    which: how the checkpoint was chosen, for the record.
+    moved: see `evaluate_run`.
+    as_trained: see `evaluate_run`.
+    workdir: where to write `evaluation.json`. None writes nothing.
+
+  Returns:
+    The record; see `report`.
+
+  Raises:
+    InputError: there is no data.
+  """
   source = load_images(run, split, moved)
   model = evaluated_config(run.config.model, as_trained)
   eval_step = parallel.make_eval_step(build_model(model))
   params = parallel.replicate(run.params)
   evaluation = evaluate(eval_step, params, source, run.config)
-
   return report(
-      None if pretrained.is_name(workdir) else workdir, run.config, run.step, which,
-      split, source.description, cast(Evaluation, evaluation), model.dtype)
+      workdir, run.config, run.step, which, split, source.description,
+      cast(Evaluation, evaluation), model.dtype)
 
 
 def report(

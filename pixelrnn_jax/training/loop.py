@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from pixelrnn_jax import data, files, progress
-from pixelrnn_jax.configs.schema import SPLITS, Config, to_json
+from pixelrnn_jax.configs.schema import SPLITS, Config, changed_fields, to_json
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
 from pixelrnn_jax.inference import precision
 from pixelrnn_jax.inference.likelihood import (
@@ -71,9 +71,9 @@ def train(
   Args:
     config: the experiment.
     workdir: made if it does not exist. If it holds a run, that run's config must be
-      this one. Only `train.steps` may have grown, `train.scale` may be another, and the
-      fields that alter no parameter may differ. Scales that are trained one after
-      another become one model.
+      this one. Only `train.steps` may have grown, `train.scale`, `data.augmentation`
+      and `optimizer.decay_steps` may be others, and the fields that alter no parameter
+      may differ. Scales that are trained one after another become one model.
     on_metrics: called with each line of `metrics.jsonl` once it is written, on
       process 0, between steps. Its time does not count in images/s. Its exceptions end
       the run.
@@ -160,9 +160,20 @@ class _Run:
     if jax.process_index() == 0:
       progress.say(message)
 
-  def describe(self, source) -> str:
-    """Return the description of a figure: the data, and whether it is a bound."""
-    return "; ".join(filter(None, [source.description, bound_note(self.config.model)]))
+  def images_of(self, split: str) -> str:
+    """Return the description of a split's images, and of their random changes.
+
+    Only training images are changed. The figures of the others are of the images as
+    they are.
+    """
+    rule = self.config.data.augmentation
+    changed = split == "train" and rule != "none"
+    return self.sources[split].description + (f", augmented ({rule})" if changed else "")
+
+  def describe(self, split: str) -> str:
+    """Return the description of a figure: the images, and whether it is a bound."""
+    return "; ".join(
+        filter(None, [self.images_of(split), bound_note(self.config.model)]))
 
   def due(self, every: int) -> bool:
     """Return whether an action is due that is taken `every` steps and at the end."""
@@ -209,11 +220,14 @@ class _Run:
     )
     self.say(f"Resuming {self.workdir} at step {self.step}.")
     self.compare(restored.info)
-    self.compare_schedules()
-
-  def compare_schedules(self) -> None:
-    """Tell the user if the learning rate is no longer that of the run so far."""
     old = read_config(self.workdir)
+    for change in changed_fields(
+        old, self.config, lambda field: field.metadata.get("retrains", False)):
+      self.say(f"{change} from step {self.step} on.")
+    self.compare_schedules(old)
+
+  def compare_schedules(self, old: Config) -> None:
+    """Tell the user if the learning rate is no longer that of the run so far."""
     rates = [
         float(np.asarray(make_schedule(c.optimizer, c.train.steps)(self.step)))
         for c in (old, self.config)]
@@ -269,7 +283,7 @@ class _Run:
     self.say(
         f"{config.name}: {parameters:,} parameters, {jax.device_count()}"
         f" {jax.devices()[0].platform} device(s), {len(source):,} training images"
-        f" ({source.description}), products in"
+        f" ({self.images_of('train')}), products in"
         f" {precision.describe(config.model.dtype, training=True)}"
     )
     for note in source.notes:
@@ -338,7 +352,7 @@ class _Run:
       if not (validating or saving or self.due(settings.log_every)):
         continue
       values = window.close(self.step)
-      self.metrics.write(self.step, values, self.describe(self.sources["train"]))
+      self.metrics.write(self.step, values, self.describe("train"))
       self.bar.set_postfix_str(summary_text(self.config, values), refresh=False)
       validation = self.validate() if validating else None
       stop = stop or (validating and validation is None)
@@ -424,7 +438,7 @@ class _Run:
         for suffix, figure in figures.items()
         for name in ("nats_per_image", "nats_standard_error", "bits_per_dim")
         if getattr(figure, name) is not None
-    }, self.describe(source))
+    }, self.describe("validation"))
     self.say(
         f"step {self.step}: validation {evaluation} over {evaluation.over()}"
         f" ({source.description})"

@@ -44,8 +44,8 @@ def check_workdir(config: Config, workdir: str) -> None:
     raise InputError(
         f"--workdir={workdir} belongs to another config: {'; '.join(changes)}."
         " Use another --workdir for this config, or the old values to go on."
-        " train.steps may grow. train.scale, data.augmentation and fields that alter no"
-        " parameter may change."
+        " train.steps may grow. train.scale, data.augmentation, optimizer.decay_steps"
+        " and fields that alter no parameter may change."
     )
 
 

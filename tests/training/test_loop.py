@@ -144,6 +144,49 @@ def test_a_decay_that_ends_with_train_steps_goes_on_with_them(
   assert "schedule" not in capsys.readouterr().out
 
 
+def test_a_change_of_what_is_trained_is_told_with_its_step(
+    copy_run, tiny_config, capsys):
+  workdir = copy_run()
+  tiny_config.data.augmentation = "colours"
+  tiny_config.optimizer.decay_steps = 40
+  tiny_config.train = dataclasses.replace(
+      tiny_config.train, steps=14, scale=0, log_every=1, samples=0)
+  train(tiny_config, str(workdir))
+  printed = capsys.readouterr().out.splitlines()
+  for line in (
+      "data.augmentation: 'none' became 'colours' from step 12 on.",
+      "optimizer.decay_steps: 0 became 40 from step 12 on.",
+      "train.scale: -1 became 0 from step 12 on."):
+    assert printed.count(line) == 1
+  # Fields that alter rounding or reports only are not among these lines.
+  assert sum("from step 12 on" in line for line in printed) == 3
+  train(tiny_config, str(workdir))
+  assert "became" not in capsys.readouterr().out
+
+
+def test_figures_of_training_say_how_images_are_augmented(
+    copy_run, tiny_config, capsys):
+  workdir = copy_run()
+  before = len(read_metrics(workdir))
+  tiny_config.data.augmentation = "mirror"
+  tiny_config.train = dataclasses.replace(tiny_config.train, steps=14, samples=0)
+  train(tiny_config, str(workdir))
+  lines = read_metrics(workdir)
+  assert not any("augmented" in line["data"] for line in lines[:before])
+  described = {name: line["data"] for line in lines[before:] for name in line
+               if name.endswith("/nats_per_image")}
+  assert described["train/nats_per_image"].endswith(", augmented (mirror)")
+  # Those of the other splits are of the images as they are.
+  assert "augmented" not in described["validation/nats_per_image"]
+  assert "augmented" not in json.loads(
+      (workdir / "evaluation.json").read_text())["data"]
+  printed = capsys.readouterr().out
+  start, = (line for line in printed.splitlines() if "training images (" in line)
+  assert ", augmented (mirror)), products in" in start
+  validation, = (line for line in printed.splitlines() if "14: validation" in line)
+  assert "augmented" not in validation
+
+
 def test_a_run_with_muon_resumes_exactly(tiny_config, tmp_path):
   tiny_config.optimizer = OptimizerConfig(name="muon", learning_rate=1e-3)
   tiny_config.train = dataclasses.replace(tiny_config.train, steps=6, samples=0)
@@ -355,6 +398,8 @@ def test_parameters_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
     (lambda c: setattr(c.train, "seed", 1), "train.seed: 0 became 1"),
     (lambda c: setattr(c.train, "steps", 6), "train.steps: 12 became 6"),
     (lambda c: setattr(c.data, "workers", 2), "data.workers: 0 became 2"),
+    (lambda c: setattr(c.optimizer, "clip_norm", 2.0),
+     r"optimizer.clip_norm: .*optimizer.decay_steps and fields that alter no"),
 ])
 def test_another_config_is_refused(copy_run, tiny_config, change, message):
   workdir = copy_run()
