@@ -11,6 +11,7 @@ import json
 import os
 from typing import Any
 
+import jax
 import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
@@ -72,6 +73,22 @@ def read(name: str) -> TrainedModel:
       from_json(json.dumps(about["config"])),
       traverse_util.unflatten_dict(arrays, sep="/"),
       about["evaluation"]["step"], about["evaluation"])
+
+
+def round_parameters(params: PyTree, bits: int) -> PyTree:
+  """Return parameters rounded to so many significant bits; fewer make a smaller file.
+
+      x = m 2^e,  1/2 <= |m| < 1    ->    round(m 2^bits) 2^(e - bits)
+
+  Args:
+    params: of float32, which has 24 bits.
+    bits: to keep.
+  """
+  def rounded(x):
+    fraction, exponent = np.frexp(np.asarray(x))
+    return np.ldexp(np.round(fraction * 2**bits), exponent - bits).astype(x.dtype)
+
+  return jax.tree.map(rounded, params)
 
 
 def write(path: str, config: Config, params: PyTree, evaluation: dict) -> None:

@@ -88,6 +88,33 @@ def test_a_file_holds_the_run(finished_run, tmp_path, monkeypatch):
   assert record["nats_per_image"] == json.loads(before)["nats_per_image"]
 
 
+def test_rounded_parameters_and_their_own_figures(finished_run, tmp_path, monkeypatch):
+  before = (finished_run / layout.EVALUATION).read_bytes()
+  for bits in (24, 5):
+    result = run_program(
+        "package_model.py", f"--workdir={finished_run}", f"--bits={bits}",
+        f"--output={tmp_path / f'bits{bits}.npz'}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+  assert (finished_run / layout.EVALUATION).read_bytes() == before
+  monkeypatch.setattr(pretrained, "_FOLDER", tmp_path)
+  monkeypatch.setattr(pretrained, "NAMES", ("bits24", "bits5"))
+  exact, rounded = pretrained.read("bits24"), pretrained.read("bits5")
+
+  def check(x, y):
+    np.testing.assert_allclose(y, x, rtol=2.0**-5, atol=0)
+    fraction, _ = np.frexp(y)
+    np.testing.assert_array_equal(fraction * 32, np.round(fraction * 32))
+
+  jax.tree.map(check, exact.params, rounded.params)
+  assert any(jax.tree.leaves(jax.tree.map(
+      lambda x, y: np.any(x != y), exact.params, rounded.params)))
+  assert (tmp_path / "bits5.npz").stat().st_size < (
+      0.8 * (tmp_path / "bits24.npz").stat().st_size)
+  figure = evaluate_run("bits5")["nats_per_image"]
+  assert rounded.evaluation["nats_per_image"] == figure
+  assert exact.evaluation["nats_per_image"] != figure
+
+
 def test_no_figures_of_the_last_step(copy_run, tmp_path):
   workdir = copy_run()
   path = workdir / layout.EVALUATION
