@@ -34,8 +34,10 @@ def main() -> None:
   def path(name: str) -> str:
     return os.path.join(folder, f"{name}.png")
 
-  print(run_pictures.draw_samples("mnist", 64, output=path("samples")))
-  print(run_pictures.draw_completions("mnist", 8, output=path("completions")))
+  for name, num, completed, ending in (("mnist", 64, 8, ""), ("photos", 32, 8, "_photos")):
+    print(run_pictures.draw_samples(name, num, output=path(f"samples{ending}")))
+    print(run_pictures.draw_completions(
+        name, completed, output=path(f"completions{ending}")))
   print(run_pictures.draw_nll("mnist", 6, output=path("nll")))
   for kind in KINDS:
     config = load_config(f"{kind}_mnist")
