@@ -24,8 +24,8 @@ from pixelrnn_jax.configs.schema import (
 
 
 def _photos(
-    kind: str, layers: int, hidden: int, head_features: int, steps: int,
-    batch_size: int = 16, multi_scale: tuple[int, ...] = (),
+    kind: str, layers: int = 4, hidden: int = 32, head_features: int = 192,
+    steps: int = 7_500, multi_scale: tuple[int, ...] = (),
 ) -> Config:
   """Return a config with the photographs' data and training."""
   return Config(
@@ -40,7 +40,7 @@ def _photos(
           name="muon", learning_rate=3e-3, adam_learning_rate=3e-3, warmup_steps=50,
           decay_steps=-1),
       train=TrainConfig(
-          batch_size=batch_size, steps=steps, log_every=25, eval_every=500,
+          batch_size=16, steps=steps, log_every=25, eval_every=500,
           checkpoint_every=500, samples=16,
       ),
   )
@@ -53,23 +53,19 @@ def quickstart_photos() -> Config:
 
 def pixel_cnn_photos() -> Config:
   """PixelCNN, 4 layers, h = 32."""
-  return _photos("pixel_cnn", layers=4, hidden=32, head_features=192, steps=7_500)
+  return _photos("pixel_cnn")
 
 
 def row_lstm_photos() -> Config:
   """Row LSTM, 4 layers, h = 32."""
-  return _photos("row_lstm", layers=4, hidden=32, head_features=192, steps=7_500)
+  return _photos("row_lstm")
 
 
 def diagonal_bilstm_photos() -> Config:
-  """Diagonal BiLSTM, 5 layers, h = 40: `photos`, in the package."""
-  return _photos(
-      "diagonal_bilstm", layers=5, hidden=40, head_features=192, steps=5_200,
-      batch_size=32)
+  """Diagonal BiLSTM, 4 layers, h = 32: `photos`, in the package."""
+  return _photos("diagonal_bilstm")
 
 
 def multi_scale_photos() -> Config:
   """Row LSTMs, 16x16 to 32x32, 4 layers, h = 32. Figures are upper bounds."""
-  return _photos(
-      "row_lstm", layers=4, hidden=32, head_features=192, steps=7_500,
-      multi_scale=(2,))
+  return _photos("row_lstm", multi_scale=(2,))
