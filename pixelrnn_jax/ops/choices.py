@@ -1,9 +1,14 @@
 """Which of several ways an operation is computed: the defaults of each backend.
 
 No choice alters a value or a gradient, except by rounding. What is fast on a CPU is
-slow elsewhere, so each backend has its own defaults. Those of a CPU are measured, those
-of a GPU were measured one by one on an H200. Those of a TPU are what the compiler's
-estimates say; no TPU has run them yet (docs/speed.md has the figures).
+slow elsewhere, so each backend has its own defaults. docs/speed.md has the figures.
+
+- Those of a CPU are measured.
+- Those of a GPU were measured one by one on an H200, in training steps of networks of 2
+  layers. The Row LSTM's baseline varied by a third between its runs, so the smaller
+  differences from it may be chance. Three defaults were changed after that
+  (`gates_gradient`, `saved`, `unroll`). Today's defaults together were not measured.
+- Those of a TPU are what the compiler's estimates say; no TPU has run them yet.
 """
 
 import dataclasses
