@@ -12,10 +12,10 @@
 README.md says on which machines, for how long, and how RMSProp did. All of them were
 still falling. A longer run is the same command with `--config.train.steps=STEPS`.
 
-The paper gives sizes for the Diagonal BiLSTM only: 7 layers with h = 16, or 1 layer with
-h = 32. At 7 layers and h = 16 the others stay further behind, so the Row LSTM has h = 32
-here, and the PixelCNN 12 layers and h = 48. Two output layers of 32 features and one
-sigmoid follow.
+The paper gives sizes for the Diagonal BiLSTM only: 7 layers with h = 16, or 1 layer
+with h = 32. At 7 layers and h = 16 the others stay further behind, so the Row LSTM has
+h = 32 here, and the PixelCNN 12 layers and h = 48. Two output layers of 32 features and
+one sigmoid follow.
 
 The data is the packaged MNIST, binarised once from the intensities. It has the same
 distribution as the paper's static file, but is another draw, so figures can differ by

@@ -74,9 +74,11 @@ def draw_curves(
   if len(set(notes)) == 1:
     title = notes[0]
   else:  # figures on different data are side by side, so each is described
+    of_note = {note: [] for note in notes}
+    for name, note in zip(names, notes, strict=True):
+      of_note[note].append(name)
     title = " | ".join(
-        f"{', '.join(name for name, of in zip(names, notes, strict=True) if of == note)}"
-        f": {note}" for note in dict.fromkeys(notes))
+        f"{', '.join(of)}: {note}" for note, of in of_note.items())
   from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   figure = figures.curves_figure(curves, UNITS[unit], title, AXES[against])
