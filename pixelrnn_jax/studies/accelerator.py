@@ -1,9 +1,10 @@
 """All figures of one machine, an accelerator above all, one part after another.
 
 A part is a scan, a training step, a batch of samples, one choice against the default
-or a short training. Parts come in groups. The programs of a group are compiled at the
-same time, on all cores of the host, because compiling takes longer than running. Then
-the parts of the group are timed one by one, with nothing beside them.
+or a short training. Parts come in groups, with no more of them than the host has cores.
+The programs of a group are compiled at the same time, because compiling takes longer
+than running. Then the parts of the group are timed one by one, with nothing beside
+them. A part that has been timed leaves no array on the devices.
 
 The results are written after each part, so a run that is cut off keeps what it has. A
 part that fails is recorded, and the next one begins.
@@ -30,7 +31,7 @@ from pixelrnn_jax.ops.choices import OPTIONS, Choices
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.studies import sampling_speed, training_speed
-from pixelrnn_jax.studies.training_speed import Measurement, Prepared, Rates
+from pixelrnn_jax.studies.training_speed import Measurement, Rates
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 
@@ -47,7 +48,8 @@ class Plan:
 
   Attributes:
     steps: configs whose training step is measured, each at its batch.
-    largest: one of them, also measured at the largest batch that fits.
+    largest: one of them, also measured at the largest batch that fits. It must be in
+      `steps` once, because that batch follows from the memory of its step there.
     sampling: the config that draws.
     batches: images that it draws at a time.
     training: the config that is trained.
@@ -72,6 +74,14 @@ class Plan:
   choices_layers: int
   repeats: int
   memory: int | None = None
+
+  def __post_init__(self):
+    """Raise ValueError unless `largest` is in `steps` once."""
+    count = self.steps.count(self.largest)
+    if count != 1:
+      raise ValueError(
+          f"largest={self.largest!r} is {count} times in steps={self.steps}: it must be"
+          " one of them, once.")
 
 
 FULL = Plan(
@@ -112,10 +122,11 @@ class Row:
     name: what was run.
     images: that a run covers.
     seconds: of a run.
-    compile_seconds: of the program, while those of its group compile too.
+    compile_seconds: of the program, while those of its group compile too. Of sampling
+      it is the time of the first draw, which compiles and draws.
     flops_per_second: counted, see `training_speed`.
     fraction_of_peak: of the largest matrix product's.
-    memory: bytes of each device.
+    memory: bytes of each accelerator, or of the whole CPU.
     spread: the shortest and the longest run.
     nats: of the test images, after training.
     nats_standard_error: of `nats`.
@@ -182,7 +193,11 @@ def measure_all(
   def late():
     return time.perf_counter() - start > 60 * minutes
 
-  for group in _groups(plan, dtype, rates):
+  cores = os.cpu_count() or 1
+  groups = [
+      parts[first:first + cores] for parts in _groups(plan, dtype, rates)
+      for first in range(0, len(parts), cores)]
+  for group in groups:
     timers = None if late() else _prepare_all([prepare for _, prepare in group])
     for index, (name, _) in enumerate(group):
       begun = time.perf_counter()
@@ -273,9 +288,10 @@ def _prepare_all(
 
 
 def _groups(plan: Plan, dtype: str, rates: Rates) -> list[list[Part]]:
-  """Return the parts of a plan, the most important first."""
-  # The memory of the step of `plan.largest` at its own batch.
-  own: concurrent.futures.Future[Prepared] = concurrent.futures.Future()
+  """Return the parts of a plan by what they are of, the most important first."""
+  # The memory of the step of `plan.largest` at its own batch. It holds the number alone
+  # and no exception of the step: either would keep the step's arrays alive.
+  own: concurrent.futures.Future[int | None] = concurrent.futures.Future()
 
   def prepare_step(config, label):
     step = training_speed.prepare_training_step(config)
@@ -288,13 +304,14 @@ def _groups(plan: Plan, dtype: str, rates: Rates) -> list[list[Part]]:
     try:
       prepared, timer = prepare_step(_load(plan.largest, dtype), plan.largest)
     except BaseException as error:
-      own.set_exception(error)
+      own.set_exception(InputError(
+          f"its step at its own batch failed: {type(error).__name__}: {error}"))
       raise
-    own.set_result(prepared)
+    own.set_result(prepared.memory)
     return timer
 
   def largest_step():
-    planned = own.result().memory
+    planned = own.result()  # that part comes before this one, so it has begun
     config = _load(plan.largest, dtype)
     memory = plan.memory or (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
     if not memory:
@@ -370,7 +387,10 @@ def _row(measured: Measurement, name: str, rates: Rates) -> Row:
 
 
 def _sampling(name: str, dtype: str, batch: int, calls: int) -> Timer:
-  """Draw a batch with untrained parameters."""
+  """Draw a batch with untrained parameters.
+
+  The first draw is made here, so that what it compiles is compiled with the group.
+  """
   config = _load(name, dtype).model
   model = build_model(config)
   variables = jax.jit(model.init)(
@@ -385,7 +405,11 @@ def _sampling(name: str, dtype: str, batch: int, calls: int) -> Timer:
 
 
 def _training(name: str, steps: int) -> list[Row]:
-  """Train a model from the start and evaluate it on the test images."""
+  """Train a model from the start and evaluate it on the test images.
+
+  Raises:
+    InputError: the training left no figures.
+  """
   config = load_config(name)
   for field, value in {
       "train.steps": steps, "train.eval_every": steps,
@@ -397,9 +421,13 @@ def _training(name: str, steps: int) -> list[Row]:
   with tempfile.TemporaryDirectory() as workdir:
     train(config, workdir, on_metrics=lines.append)
     seconds = time.perf_counter() - start
-    evaluation = read_evaluation(workdir, steps) or {}
+    evaluation = read_evaluation(workdir, steps)
   rates = [line["train/images_per_second"] for line in lines
            if "train/images_per_second" in line]
+  if evaluation is None or not rates:
+    raise InputError(
+        f"The training of {name} left no figures of"
+        f" {'its speed' if evaluation else f'the test images at step {steps}'}.")
   batch = config.train.batch_size
   what = f"{steps:,} training steps of {name}"
   return [

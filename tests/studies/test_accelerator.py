@@ -1,6 +1,10 @@
 """The program that measures all of an accelerator: every kind of part, on a CPU."""
 
+import dataclasses
+import gc
 import json
+import types
+import weakref
 
 import pytest
 
@@ -65,6 +69,91 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, monkeypatch):
   assert problems == [
       f"{name} (left out: 0 minutes were over)" for name in
       ("first", "second", "third")]
+
+
+def test_few_programs_are_prepared_at_a_time_and_none_after_the_time(
+    tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      training_speed, "measure_rates", lambda *_: training_speed.Rates(1e12, 1, 1))
+  monkeypatch.setattr(accelerator.os, "cpu_count", lambda: 2)
+  clock, events = [0.0], []
+  monkeypatch.setattr(
+      accelerator, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
+
+  def part(name):
+    def prepare():
+      events.append(f"prepare {name}")
+
+      def timer():
+        events.append(f"time {name}")
+        clock[0] += 20
+        return [accelerator.Row(name, 1, 1.0)]
+
+      return timer
+    return name, prepare
+
+  monkeypatch.setattr(accelerator, "_groups", lambda *_: [
+      [part(name) for name in "abcde"], [part("f")]])
+  problems = accelerator.measure_all(
+      accelerator.SMOKE, "float32", str(tmp_path), 1.0, lambda _: None)
+  # After 80 s of 60 no other program is prepared.
+  assert [sorted(events[i:i + 2]) for i in range(0, len(events), 2)] == [
+      [f"{verb} {name}" for name in pair] for pair in ("ab", "cd")
+      for verb in ("prepare", "time")]
+  assert [problem[0] for problem in problems] == ["e", "f"]
+
+
+def test_what_was_timed_is_freed(tmp_path, monkeypatch):
+  """Also the step whose memory the largest batch follows from."""
+
+  class Arrays:
+    """In place of a program's arguments."""
+
+  held = []
+
+  def prepare(config):
+    arrays = Arrays()
+    held.append((config.train.batch_size, weakref.ref(arrays)))
+    planned = state + 1000 * config.train.batch_size
+    return training_speed.Prepared(
+        lambda: arrays, "training step", 1.0, config.train.batch_size,
+        training_speed.Work(1.0), planned)
+
+  name = accelerator.SMOKE.largest
+  state = accelerator._state_bytes(load_config(name))
+  monkeypatch.setattr(
+      training_speed, "measure_rates", lambda *_: training_speed.Rates(1e12, 1, 1))
+  monkeypatch.setattr(training_speed, "_times", lambda *_: [1.0])
+  monkeypatch.setattr(training_speed, "prepare_training_step", prepare)
+  monkeypatch.setattr(accelerator.os, "cpu_count", lambda: 4)
+  plan = dataclasses.replace(
+      accelerator.SMOKE, memory=2**20 + 2 * state, batches=(), scans=())
+  monkeypatch.setattr(accelerator, "_training", lambda *_: [])
+  alive = []
+
+  def look(_):
+    gc.collect()
+    alive.append([batch for batch, arrays in held if arrays() is not None])
+
+  assert not accelerator.measure_all(plan, "float32", str(tmp_path), 60.0, look)
+  (own, _), (largest, _), *choices = held
+  assert own == 16 < largest and len(choices) == 2
+  # The rates, the two steps, the training, and then the two choices.
+  assert alive == [[], [largest], [], [], [16], []]
+
+
+def test_the_largest_is_one_of_the_steps():
+  plan = accelerator.SMOKE
+  with pytest.raises(ValueError, match=r"largest='other' is 0 times in steps=\('pix"):
+    dataclasses.replace(plan, largest="other")
+  with pytest.raises(ValueError, match="is 2 times in steps=.*once"):
+    dataclasses.replace(plan, steps=plan.steps * 2)
+
+
+def test_a_training_without_figures_is_told(monkeypatch):
+  monkeypatch.setattr(accelerator, "train", lambda *_, **__: None)
+  with pytest.raises(InputError, match="pixel_cnn_mnist:smoke left no figures of the"):
+    accelerator._training("pixel_cnn_mnist:smoke", 4)
 
 
 def test_the_largest_batch():
