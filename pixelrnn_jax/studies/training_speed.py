@@ -3,9 +3,10 @@
 Shapes: H height, W width, B batch, h hidden units, K kernel width, G = 4h.
 
 Arithmetic is counted from shapes, two operations for a multiply-add, and only where
-it is the model's: products at weights that a mask hides, at offset positions of the
-skewed map and of zeros beyond an edge are not counted, nor is anything elementwise.
-A backward pass counts as two forward ones.
+it is the model's: products at weights that a mask hides and at offset positions of the
+skewed map are not counted, nor is anything elementwise. Every pixel counts alike: at an
+edge the products with zeros beyond it are counted, as is usual for convolutions. A
+backward pass counts as two forward ones.
 
 Batches are split over all devices. The devices of a CPU are parts of it, so its rates
 and memory are those of the whole; an accelerator's memory is that of each.
@@ -17,8 +18,9 @@ come from memory or go there:
 
     forward   read the gates' inputs (4h), write the states (h)
     backward  also write, and read again, the step's derivatives (4h of the gates, and
-              2h that are at least float32); read states and their gradient (2h),
-              write the gates' (4h)
+              2h that are at least float32, or of the products' dtype where the choice
+              `saved` is `narrow`); read states and their gradient (2h), write the
+              gates' (4h)
 
 The floor of a whole step is that of its products alone.
 """
@@ -121,8 +123,12 @@ class Measurement:
 class Prepared:
   """A compiled program with its arguments: all that is left is to time it.
 
+  It keeps its arguments on the devices as long as it lives.
+
   Attributes:
-    run: starts the program once.
+    run: starts the program once, on the same arguments each time, and returns its
+      results at once, before they are computed. A training step takes the state that
+      its last run returned.
     name, compile_seconds, images, work, memory: see `Measurement`.
   """
 
@@ -134,7 +140,17 @@ class Prepared:
   memory: int | None
 
   def time(self, repeats: int) -> Measurement:
-    """Run the program once to warm up and then `repeats` times, synchronised."""
+    """Run the program once to warm up and then time it.
+
+    Each run is waited for before the next one starts, so its time has the start of the
+    program in it. Nothing is copied from the host or to it.
+
+    Args:
+      repeats: timed runs, at least 1.
+
+    Returns:
+      The median of their seconds, with the shortest and the longest.
+    """
     seconds = _times(self.run, repeats)
     return Measurement(
         self.name, self.compile_seconds, statistics.median(seconds),
@@ -231,13 +247,13 @@ def prepare_scans(
       (1, config.kernel_size) if config.kind == "row_lstm" else (2, 2))
   positions = directions * height * width * batch
   narrow = jnp.dtype(config.dtype).itemsize
-  wide = max(narrow, 4)
+  saved = narrow if config.choices.resolve().saved == "narrow" else max(narrow, 4)
   operations = 2.0 * positions * taps * h * 4 * h
   forward = Work(operations, positions * h * 5 * narrow, positions * h * 5)
   both = Work(
       3 * operations,
       forward.bytes
-      + positions * h * (2 * (4 * narrow + 2 * wide) + (2 + 4) * narrow),
+      + positions * h * (2 * (4 * narrow + 2 * saved) + (2 + 4) * narrow),
       forward.tanh)
   prepared = []
   parallel.check_batch_size(TrainConfig(batch_size=batch))
@@ -320,7 +336,7 @@ def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   model = build_model(config.model)
   parallel.check_batch_size(config.train)
   images, state = _images(config), _state(config)
-  mask = parallel.shard(np.ones(config.train.batch_size, bool))
+  mask = _on_devices(np.ones(config.train.batch_size, bool))
   forward = _prepare(
       "network: forward", parallel.make_eval_step(model),
       (state.params, images, mask), config.train.batch_size, _forward_work(config),
@@ -351,11 +367,16 @@ def prepare_training_step(config: Config) -> Prepared:
       memory(compiled, jax.local_device_count()))
 
 
-def _images(config: Config) -> np.ndarray:
+def _images(config: Config) -> jax.Array:
   """Return a batch of noise, split over the devices."""
   model = config.model
-  return parallel.shard(np.random.default_rng(0).integers(
+  return _on_devices(np.random.default_rng(0).integers(
       0, model.levels, (config.train.batch_size, *model.image_shape), np.uint8))
+
+
+def _on_devices(batch: np.ndarray) -> jax.Array:
+  """Return the parts of a batch on their devices, so that no run copies them there."""
+  return jax.pmap(lambda part: part)(parallel.shard(batch))
 
 
 def _state(config: Config) -> TrainState:

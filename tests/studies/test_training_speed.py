@@ -1,5 +1,8 @@
 """What the benchmark counts, and that it runs."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
@@ -55,6 +58,28 @@ def test_a_measurement_is_of_the_function_that_was_run():
   assert step.work.operations == pytest.approx(3 * forward.work.operations)
   assert step.work.tanh == step.work.bytes == 0
   assert np.isfinite(training_speed.product_peak("float32", 1, sizes=(64,)))
+
+
+@pytest.mark.parametrize("choice, dtype, saved", [
+    ("auto", "bfloat16", 4), ("wide", "bfloat16", 4), ("narrow", "bfloat16", 2),
+    ("narrow", "float32", 4)])
+def test_the_floor_of_memory_follows_the_choice_in_force(choice, dtype, saved):
+  config = dataclasses.replace(
+      load_config("row_lstm_cifar10:smoke").model, dtype=dtype, saved=choice)
+  scans = training_speed.prepare_scans(config, 2, ["fused"])
+  forward, both = (scan.work.bytes for scan in scans[:2])
+  size = {"bfloat16": 2, "float32": 4}[dtype]
+  units = 64 * 2 * 12  # 8x8 image, batch 2, h = 12
+  assert forward == units * 5 * size
+  assert both == forward + units * (2 * (4 * size + 2 * saved) + 6 * size)
+
+
+def test_what_is_timed_copies_nothing_to_the_devices():
+  config = load_config("pixel_cnn_cifar10:smoke")
+  step = training_speed.prepare_training_step(config)
+  with jax.transfer_guard_host_to_device("disallow"):
+    jax.block_until_ready(step.run())
+    jax.block_until_ready(step.run())
 
 
 def test_models_of_several_scales_are_refused_in_one_line():
