@@ -31,7 +31,8 @@ def train_iterator(
   They follow from `config.train.seed`. The images come in one endless order: all of
   them shuffled, all of them shuffled anew, and so on. Step k takes images k B to
   (k + 1) B of that order. So every image is used once an epoch, and a batch may reach
-  from one epoch into the next. `data.augmentation` changes each image at random then.
+  from one epoch into the next. With `data.augmentation` an image is changed anew each
+  time it is used.
 
   The state of the iterator is saved and restored with
   `grain.checkpoint.CheckpointSave(iterator)` and `CheckpointRestore`. It belongs to one
@@ -58,7 +59,8 @@ def train_iterator(
     raise InputError(f"{source.description}: there are no images to train on.")
   # The seed is hashed, because Grain seeds epoch e with seed + e. Otherwise seeds 0 and
   # 1 would share epochs.
-  # The first seeds are the same for any number of them.
+  # The first of these numbers do not depend on how many are asked for: the order and
+  # the bits of a run are the same with and without augmentation.
   shuffle_seed, draw_seed, augment_seed = (
       int(seed) for seed in np.random.SeedSequence(config.train.seed).generate_state(3)
   )
@@ -139,7 +141,8 @@ def _start_workers(iterator: grain.DatasetIterator) -> None:
 
   Ctrl-C and batch systems send these signals to the whole group of processes, but the
   training process alone decides what follows. A process inherits its parent's blocked
-  signals, so they are blocked while a worker is still importing.
+  signals, so they are blocked while a worker is still importing. What a worker then
+  does about SIGTERM is in `_end_with_the_parent`.
   """
   iterator.get_state()  # makes the iterators, and multiprocessing's own process
   blocked = signal.pthread_sigmask(
@@ -151,7 +154,13 @@ def _start_workers(iterator: grain.DatasetIterator) -> None:
 
 
 def _end_with_the_parent(index: int, count: int) -> None:
-  """End a worker process when the training process was killed."""
+  """End a worker process when the training process was killed, or ends it.
+
+  It runs in the worker, whose SIGINT and SIGTERM are blocked (`_start_workers`). Only
+  the training process's own SIGTERM may end the worker. Where the sender of a signal is
+  not known, as on macOS, any SIGTERM ends it: a worker that ignored them all would keep
+  the training process waiting at its exit.
+  """
   del index, count
   parent = multiprocessing.parent_process()
 
@@ -167,8 +176,10 @@ def _end_with_the_parent(index: int, count: int) -> None:
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()
-  if hasattr(signal, "sigwaitinfo"):  # not on macOS
+  if hasattr(signal, "sigwaitinfo"):
     threading.Thread(target=obey, daemon=True).start()
+  else:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _local_batch_size(

@@ -168,7 +168,8 @@ class _Run:
     """
     rule = self.config.data.augmentation
     changed = split == "train" and rule != "none"
-    return self.sources[split].description + (f", augmented ({rule})" if changed else "")
+    augmented = f", augmented ({rule})" if changed else ""
+    return self.sources[split].description + augmented
 
   def describe(self, split: str) -> str:
     """Return the description of a figure: the images, and whether it is a bound."""
@@ -368,6 +369,7 @@ class _Run:
     Raises:
       InputError: a worker process was killed. A single training process has saved a
         checkpoint then.
+      Interrupted: so it was, and a signal came to the training process as well.
     """
     try:
       return next(self.iterator)
@@ -381,6 +383,9 @@ class _Run:
         where = f"step {self.step}, whose checkpoint is saved"
       else:
         where = "the newest checkpoint"
+      if jax.process_count() == 1:
+        # A signal to the whole group may have ended the worker too (on macOS).
+        self.stop_if_asked()
       raise InputError(
           f"After step {self.step} one of the {self.config.data.workers} processes"
           " that read data (data.workers) was killed; where memory is short, the"

@@ -1,5 +1,7 @@
 import dataclasses
+import multiprocessing
 import pathlib
+import signal
 
 import grain
 import numpy as np
@@ -7,7 +9,13 @@ import orbax.checkpoint as ocp
 import pytest
 
 from pixelrnn_jax.configs.schema import Config, DataConfig, ModelConfig, TrainConfig
-from pixelrnn_jax.data import ImageSource, binarize, eval_batches, train_iterator
+from pixelrnn_jax.data import (
+  ImageSource,
+  binarize,
+  eval_batches,
+  pipeline,
+  train_iterator,
+)
 from pixelrnn_jax.errors import InputError
 
 
@@ -194,6 +202,31 @@ def test_workers_give_the_same_batches_and_resume(tmp_path):
   np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(
       expected, take(train_iterator(make_config(4), source), 12)[5:])
+
+
+def start_as_on_macos(index, count):
+  """What a worker does first, where no signal tells who sent it."""
+  if hasattr(signal, "sigwaitinfo"):
+    del signal.sigwaitinfo
+  end_with_the_parent(index, count)
+
+
+end_with_the_parent = pipeline._end_with_the_parent
+
+
+def test_a_worker_ends_at_sigterm_where_its_sender_is_not_known(monkeypatch):
+  """multiprocessing sends it when the training ends, and waits for the worker."""
+  monkeypatch.setattr(pipeline, "_end_with_the_parent", start_as_on_macos)
+  before = set(multiprocessing.active_children())
+  iterator = train_iterator(make_config(4, workers=1), numbered(10))
+  next(iterator)  # so that the worker has started
+  worker, = set(multiprocessing.active_children()) - before
+  worker.terminate()
+  worker.join(20)
+  ended = worker.exitcode
+  worker.kill()  # does nothing to one that has ended
+  iterator.close()
+  assert ended == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("count", [1, 4, 7, 8, 9])

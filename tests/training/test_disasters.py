@@ -273,6 +273,25 @@ def test_another_precision_is_said(copy_run, tiny_config, capsys, monkeypatch):
   assert "Not as before: jax_enable_x64: False became True; XLA_FLAGS: " in said
 
 
+def test_a_signal_that_ends_a_worker_too(tiny_config, tmp_path, at_step, monkeypatch):
+  """As one to the whole group does on macOS; it comes while a batch is waited for."""
+  workdir = tmp_path / "run"
+  tiny_config.data.workers = 1
+  at_step(1, lambda: [
+      worker.kill() for worker in multiprocessing.active_children()])
+  original = data.lost_worker
+
+  def lost_worker(error):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(error)
+
+  monkeypatch.setattr(data, "lost_worker", lost_worker)
+  with pytest.raises(loop.Interrupted, match="checkpoint is saved") as stopped:
+    train(tiny_config, str(workdir))
+  assert stopped.value.exit_code == 143
+  assert 1 <= load_run(str(workdir)).step < 12
+
+
 @pytest.mark.parametrize("number, code, moment", [
     (signal.SIGINT, 130, "workers start"), (signal.SIGTERM, 143, "workers start"),
     (signal.SIGINT, 130, "training")])
