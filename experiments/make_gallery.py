@@ -17,9 +17,14 @@ import command_line
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
+from pixelrnn_jax.runs.restore import read_config
 from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 _DOCS = os.path.join(os.path.dirname(__file__), "..", "docs")
+# The models of the package: samples to draw, the data of their runs, and how the names
+# of their pictures end.
+_MODELS = (
+    ("mnist", 64, "packaged_mnist", ""), ("photos", 32, "packaged_photos", "_photos"))
 _OUTPUT = flags.DEFINE_string(
     "output", os.path.join(_DOCS, "gallery"), "The folder to write to.")
 _RUNS = flags.DEFINE_string(
@@ -34,20 +39,20 @@ def main() -> None:
   def path(name: str) -> str:
     return os.path.join(folder, f"{name}.png")
 
-  for name, num, completed, ending in (("mnist", 64, 8, ""), ("photos", 32, 8, "_photos")):
-    print(run_pictures.draw_samples(name, num, output=path(f"samples{ending}")))
-    print(run_pictures.draw_completions(
-        name, completed, output=path(f"completions{ending}")))
+  recorded = sorted(glob.glob(os.path.join(_RUNS.value, "*")))
+  for name, samples, source, ending in _MODELS:
+    print(run_pictures.draw_samples(name, samples, output=path(f"samples{ending}")))
+    print(run_pictures.draw_completions(name, 8, output=path(f"completions{ending}")))
+    runs = [run for run in recorded if read_config(run).data.source == source]
+    for against in learning_curves.AXES if runs else ():
+      print(learning_curves.draw_curves(
+          runs, output=path(f"curves{ending}_{against}"), against=against))
   print(run_pictures.draw_nll("mnist", 6, output=path("nll")))
   for kind in KINDS:
     config = load_config(f"{kind}_mnist")
     config.model.layers = min(config.model.layers, 7)  # more would reach past the edge
     print(run_pictures.draw_receptive_field(
         config, output=path(f"receptive_field_{kind}")))
-  if recorded := sorted(glob.glob(os.path.join(_RUNS.value, "*"))):
-    for against in learning_curves.AXES:
-      print(learning_curves.draw_curves(
-          recorded, output=path(f"curves_{against}"), against=against))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ _SEED = flags.DEFINE_integer(
     "seed", 0, "Of the random images and, with --config, parameters.", lower_bound=0,
     upper_bound=2**32 - 1)
 _NUM = flags.DEFINE_integer(
-    "num", None, "Images: random ones to average over (8), or --images' files or"
-    " images of the --split to show (6; 3 in colour).")
+    "num", None, "Images: random ones to average over (8), or --images' files or the"
+    " first ones of the --split to show (6; 3 in colour).")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
 _IMAGES = flags.DEFINE_list(

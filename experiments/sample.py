@@ -32,7 +32,7 @@ _WORKDIR = flags.DEFINE_string(
     " package.")
 _NUM = flags.DEFINE_integer(
     "num", None, "Samples (64), or images to complete (8), to grow (8) or to look at:"
-    " --images' files, or images of the --split.")
+    " --images' files, or the first ones of the --split.")
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoint, or the one with the best validation figure.")

@@ -85,10 +85,7 @@ def chosen_images(
     patterns: Sequence[str] | None, num: int | None, default: int,
     most: int | None = None, factors: tuple[int, ...] = (),
 ) -> tuple[np.ndarray, str]:
-  """Return the images of a picture: the user's own, or some of a split.
-
-  Of a split they are the first ones. Where images come in groups, as the crops of a
-  photograph do, they are spread evenly over the split, since neighbours are alike.
+  """Return the images of a picture: the user's own, or the first ones of a split.
 
   Args:
     run: the run.
@@ -127,8 +124,7 @@ def chosen_images(
     )
   if isinstance(images, data.GivenImages):
     return images.read(wanted), "own images"
-  stride = 1 if images.groups is None else there // wanted
-  return np.stack([images[i * stride] for i in range(wanted)]), images.description
+  return np.stack([images[i] for i in range(wanted)]), images.description
 
 
 def choose_pixels(

@@ -107,7 +107,7 @@ def draw_completions(
       all files.
     completions: number of completions of each image.
     known_rows: rows at the top that are kept. The default is half of them.
-    split: see `chosen_images`, if there are no patterns.
+    split: its first images are taken, if there are no patterns.
     patterns: the user's own images; see `data.GivenImages`.
     temperature: see `draw_samples`.
     seed: see `draw_samples`.
@@ -170,7 +170,7 @@ def draw_grown(
     workdir: see `draw_samples`.
     num: number of small images; see `draw_completions`.
     grown: number of large images of each small one.
-    split: see `chosen_images`, if there are no patterns. They are subsampled to
+    split: its first images are taken, if there are no patterns. They are subsampled to
       the smallest scale, and shown as the originals.
     patterns: the user's own images; see `data.GivenImages`. They have the smallest
       scale's size, or any other and are subsampled to it.

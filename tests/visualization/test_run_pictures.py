@@ -20,7 +20,7 @@ from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.metrics import MetricsWriter
 from pixelrnn_jax.runs.optimizer import make_optimizer
-from pixelrnn_jax.runs.restore import Run, load_run
+from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.runs.state import init_state
 from pixelrnn_jax.visualization import (
   figures,
@@ -297,16 +297,6 @@ def test_bad_curves(runs, workdirs, arguments, message):
   with pytest.raises(prnn.InputError, match=message):
     learning_curves.draw_curves(
         [name.format(run=runs["colour"]) for name in workdirs], **arguments)
-
-
-def test_crops_of_photographs_are_spread_over_the_split(monkeypatch):
-  config = prnn.load_config("quickstart_photos")
-  run = Run(config, model=None, params=None, step=0)
-  source = data.load_source(config, "test")
-  images, described = picture_requests.chosen_images(run, "test", None, None, 5, 8)
-  expected = [source[i] for i in (0, 149, 298, 447, 596)]  # of 745
-  np.testing.assert_array_equal(images, expected)
-  assert described == source.description
 
 
 def test_pixels_of_small_images_and_of_text():
