@@ -24,7 +24,7 @@ _DOCS = os.path.join(os.path.dirname(__file__), "..", "docs")
 # The models of the package: samples to draw, the data of their runs, and how the names
 # of their pictures end.
 _MODELS = (
-    ("mnist", 64, "packaged_mnist", ""), ("photos", 32, "packaged_photos", "_photos"))
+    ("mnist", 64, "packaged_mnist", ""), ("photos", 36, "packaged_photos", "_photos"))
 _OUTPUT = flags.DEFINE_string(
     "output", os.path.join(_DOCS, "gallery"), "The folder to write to.")
 _RUNS = flags.DEFINE_string(

@@ -3,8 +3,8 @@
     python experiments/package_model.py --workdir=runs/NAME --output=FILE.npz
 
 The parameters are those of the last checkpoint. The work directory's `evaluation.json`
-must hold its figures on the test split. With `--bits=12` the parameters are rounded to
-12 significant bits, which makes the file a third smaller. The figures in the file are
+must hold its figures on the test split. With `--bits=14` the parameters are rounded to
+14 significant bits, which makes the file a quarter smaller. The figures in the file are
 then those of the rounded parameters, which are evaluated for it.
 """
 

@@ -22,7 +22,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 
 _FOLDER = importlib.resources.files("pixelrnn_jax.runs") / "trained"
-NAMES = ("mnist",)
+NAMES = ("mnist", "photos")
 _ABOUT = "about"
 
 
