@@ -15,8 +15,8 @@ figures on the two cannot be compared.
 | `row_lstm_photos`        | 3.2844 +/- 0.1082 | 67 min of one CPU core         |
 | `diagonal_bilstm_photos` | 3.2475 +/- 0.1103 | 88 min of one CPU core         |
 
-PNG has 4.227 on the same crops, WebP 3.227 and JPEG XL 3.137. `multi_scale_photos` has not
-been trained. docs/experiments.md has the paired differences.
+PNG has 4.227 on the same crops, WebP 3.227 and JPEG XL 3.137. docs/experiments.md has
+the paired differences. `multi_scale_photos` has not been trained.
 
 Departures from the paper: the optimiser is Muon, and the training images are changed at
 random (`data.augmentation=colours`). Five photographs have few colours. Without the
