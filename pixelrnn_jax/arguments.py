@@ -80,10 +80,12 @@ def real(name: str, value: Any, least: float, needed: str) -> float:
   else:
     good = np.ndim(value) == 0 and (
         jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
+  # A number of Python: NumPy would warn that the largest float is none of float32.
+  number = value.item() if good and dtype is not None else value
   # `not <=` refuses NaN, too. A whole number beyond floats is no float.
-  if not good or not least <= value < math.inf or value > sys.float_info.max:
+  if not good or not least <= number < math.inf or number > sys.float_info.max:
     raise InputError(f"{name}={value!r}: {needed}")
-  return float(value)
+  return float(number)
 
 
 def _check_known(name: str, value) -> None:

@@ -108,6 +108,7 @@ def test_whole_numbers_of_numpy_and_jax(number):
 
 @pytest.mark.parametrize("number", [
     np.float32, np.float64, np.array, jnp.float32, jnp.bfloat16, jnp.asarray])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_real_numbers_of_numpy_and_jax(number):
   model, variables = make()
   np.testing.assert_array_equal(
