@@ -9,8 +9,9 @@
 | `row_lstm_mnist`               | 80.54 nats  | 81.081 +/- 0.202 | a GPU         |
 | `pixel_cnn_mnist`              | 81.30 nats  | 84.331 +/- 0.204 | a GPU         |
 
-README.md says on which machines, for how long, and how RMSProp did. All of them were
-still falling. A longer run is the same command with `--config.train.steps=STEPS`.
+README.md says on which machines and for how long, docs/experiments.md how RMSProp did.
+Longer runs would gain more. A longer run is the same command with
+`--config.train.steps=STEPS`.
 
 The paper gives sizes for the Diagonal BiLSTM only: 7 layers with h = 16, or 1 layer
 with h = 32. At 7 layers and h = 16 the others stay further behind, so the Row LSTM has

@@ -135,7 +135,7 @@ def restore(
   If a checkpoint is damaged, a warning is printed and the next good one is used.
 
   Args:
-    workdir: of the run, or the name of a model in the package, "mnist".
+    workdir: of the run, or the name of a model in the package, "mnist" or "photos".
     which: `last`, or `best` for the lowest validation NLL.
 
   Returns:
