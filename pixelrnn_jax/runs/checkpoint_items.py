@@ -17,6 +17,7 @@ import glob
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -107,15 +108,16 @@ class CheckpointItems:
     Raises:
       OSError: it could not be written.
     """
-    self._writer.save(
-        os.path.join(self._orbax_directory, name), force=True,
-        args=ocp.args.Composite(
-            **{item: ocp.args.StandardSave(tree)
-               for item, tree in _state_items(state).items()},
-            data=grain_checkpoint.CheckpointSave(iterator),
-            info=ocp.args.JsonSave(dataclasses.asdict(info)),
-        ),
-    )
+    with _late_failures_are_silent():
+      self._writer.save(
+          os.path.join(self._orbax_directory, name), force=True,
+          args=ocp.args.Composite(
+              **{item: ocp.args.StandardSave(tree)
+                 for item, tree in _state_items(state).items()},
+              data=grain_checkpoint.CheckpointSave(iterator),
+              info=ocp.args.JsonSave(dataclasses.asdict(info)),
+          ),
+      )
 
   def info(self, name: str | int) -> Info:
     """Return what a checkpoint says about itself.
@@ -257,6 +259,27 @@ def _unreadable() -> Iterator[None]:
   except Exception as error:
     text = str(error).strip().split("\n")[0][:300]
     raise Unreadable(text or type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def _late_failures_are_silent() -> Iterator[None]:
+  """Print no traceback of writes that fail after the first one has failed.
+
+  Orbax starts all writes at once. It closes its event loop when one of them fails, and
+  that one is raised here. TensorStore's threads then cannot tell the loop about the
+  others, some of which fail only after the program has given its message. So the hook
+  stays after a failure.
+  """
+  before = sys.unraisablehook
+
+  def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+      before(unraisable)
+
+  sys.unraisablehook = hook
+  yield
+  sys.unraisablehook = before
 
 
 def _checkpointer(**options) -> ocp.Checkpointer:

@@ -1,6 +1,10 @@
 import json
 import os
 import pathlib
+import resource
+import sys
+import time
+import types
 
 import grain
 import jax
@@ -14,7 +18,7 @@ from pixelrnn_jax.runs import checkpoint_files as kept_files
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.restore import load_run, restore
-from pixelrnn_jax.runs.state import init_state
+from pixelrnn_jax.runs.state import TrainState, init_state
 
 
 @pytest.fixture
@@ -179,6 +183,30 @@ def test_what_cannot_be_read_just_now_is_not_deleted(tmp_path, parts):
     (tmp_path / "away").rename(info)
     assert checkpoints.ranking()[0] == (1.0, 1)
     assert equal(checkpoints.restore(state, which="best").state, at(state, 1))
+
+
+def test_writes_that_fail_late_are_silent(tmp_path, parts, monkeypatch):
+  """Of many writes, the first to fail is raised; the others end in threads."""
+  _, make_iterator = parts
+  rng = np.random.default_rng(0)
+  params = {f"a{i}": rng.random(16_000, np.float32) for i in range(40)}
+  late = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda it: late.append(it.exc_value))
+  with Checkpoints(str(tmp_path), write=True) as checkpoints:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+      for step in range(3):
+        with pytest.raises(Exception, match="File too large"):
+          checkpoints.save(
+              step, TrainState(params, None, np.int32(step)), make_iterator(), None)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    time.sleep(1)
+  assert not late
+  error = ValueError("something else")
+  sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+  assert late == [error]
 
 
 def test_only_what_is_ours_is_tidied(tmp_path, parts):

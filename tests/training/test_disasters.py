@@ -49,8 +49,6 @@ def at_step(monkeypatch):
   return arm
 
 
-# TensorStore's callbacks may find Orbax's event loop closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("room", [6000, 300, 0])
 def test_a_disk_that_fills_up(
     finished_run, tiny_config, tmp_path, at_step, room, capfd, caplog):
@@ -153,8 +151,6 @@ def disk(tmp_path):
   disk.unmount()
 
 
-# TensorStore's callbacks may find Orbax's event loop closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault, undo, message", [
     (Disk.break_down, Disk.repair, "Read-only file system. Mend that"),
     (Disk.fill, Disk.make_room, "No space left on device. Make room")])
