@@ -1,6 +1,7 @@
 """Small file systems that can be made to fail, for tests; they need root."""
 
 import subprocess
+import time
 
 
 class Disk:
@@ -52,8 +53,20 @@ class Disk:
     _run("mount", "-o", "remount,abort", self.path)
 
   def repair(self):
-    """Mounts it anew after `break_down`."""
-    self.unmount()
+    """Mounts it anew after `break_down`.
+
+    TensorStore's threads may have a file open for a moment. Until then the broken file
+    system would come back with the same faults.
+    """
+    deadline = time.monotonic() + 30
+    while True:
+      try:
+        _run("umount", self.path)
+        break
+      except OSError:
+        if time.monotonic() > deadline:
+          raise
+        time.sleep(0.05)
     self.mount()
 
   def fill(self):
