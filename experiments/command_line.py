@@ -18,7 +18,8 @@ from ml_collections import config_flags
 import help_text
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import Config, ModelConfig, check_field
+from pixelrnn_jax.configs.fields import check_field
+from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import InputError, Interrupted, out_of_memory
 from pixelrnn_jax.training import peers
 

@@ -35,7 +35,8 @@ from absl import flags
 import command_line
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import Config, set_field
+from pixelrnn_jax.configs.fields import set_field
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.studies import compiled
 

@@ -16,7 +16,7 @@ from absl import flags
 
 import command_line
 from pixelrnn_jax import files
-from pixelrnn_jax.configs.schema import to_json
+from pixelrnn_jax.configs.json_text import to_json
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.metrics import read_metrics, thin

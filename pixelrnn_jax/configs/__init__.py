@@ -6,7 +6,10 @@
 - `photos.py`: experiments on the photographs in the package.
 - `smoke.py`: `NAME:smoke`, the same pipeline shrunk to a minute of work.
 - `rmsprop.py`: `NAME:rmsprop`, the same experiment with the paper's optimiser.
-- `schema.py`: the dataclasses of which a configuration is made.
+- `schema.py`: the dataclasses of which a configuration is made; `checks.py` has the
+  checks that they share.
+- `fields.py`: a field by its name, as in "model.layers".
+- `json_text.py`: a configuration as the text of `config.json`.
 
 `CONFIGS` maps every name that `--config` takes to its function. `load_config` calls it.
 """

@@ -5,13 +5,10 @@ the whole, and has one part for the model, the data, the optimiser and the train
 """
 
 import dataclasses
-import difflib
-import json
 import math
-import typing
-from collections.abc import Callable
 from typing import Any
 
+from pixelrnn_jax.configs.checks import check_choice, check_least, check_types
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS, Choices
 from pixelrnn_jax.ops.choices import AUTO, OPTIONS
@@ -24,7 +21,6 @@ AUGMENTATIONS = ("none", "mirror", "colours")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
 _MOST_WEIGHTS = 2**29  # of a convolution
-_MOST = 2**32 - 1  # of any whole number
 PACKAGED_SOURCES = ("packaged_mnist", "coloured_mnist", "packaged_photos")
 OPTIMIZERS = ("rmsprop", "muon")
 DECAY_SHAPES = ("cosine", "linear")
@@ -149,9 +145,9 @@ class ModelConfig:
 
   def validate(self) -> None:
     """Raise InputError for sizes that make no model."""
-    _check_types(self, "model")
-    _check_choice("model.kind", self.kind, KINDS)
-    _check_choice("model.dtype", self.dtype, DTYPES)
+    check_types(self, "model")
+    check_choice("model.kind", self.kind, KINDS)
+    check_choice("model.dtype", self.dtype, DTYPES)
     height, width, channels = self.image_shape
     if height < 1 or width < 1:
       raise InputError(
@@ -179,7 +175,7 @@ class ModelConfig:
             f" image's {channels} channels, so a channel would have none. Set"
             f" model.{name} to {channels} or more."
         )
-    _check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
+    check_choice("model.implementation", self.implementation, IMPLEMENTATIONS)
     if self.implementation == "pallas" and self.kind != "pixel_cnn":
       if self.hidden % 128 or self.dtype == "float64":
         raise InputError(
@@ -188,9 +184,9 @@ class ModelConfig:
             " float32 or bfloat16. Use 'fused' for others."
         )
     for name, ways in OPTIONS.items():
-      _check_choice(f"model.{name}", getattr(self, name), (AUTO, *ways))
-    _check_least(self, "model", 1, "layers")
-    _check_least(self, "model", 0, "unroll", "images_per_strip")
+      check_choice(f"model.{name}", getattr(self, name), (AUTO, *ways))
+    check_least(self, "model", 1, "layers")
+    check_least(self, "model", 0, "unroll", "images_per_strip")
     for name, most in (
         ("layers", 2**12), ("unroll", 2**12), ("kernel_size", 2**7),
         ("first_kernel_size", 2**7)):
@@ -266,9 +262,9 @@ class DataConfig:
 
   def validate(self) -> None:
     """Raise InputError for settings that name no data."""
-    _check_types(self, "data")
-    _check_choice("data.binarization", self.binarization, BINARIZATIONS)
-    _check_choice("data.augmentation", self.augmentation, AUGMENTATIONS)
+    check_types(self, "data")
+    check_choice("data.binarization", self.binarization, BINARIZATIONS)
+    check_choice("data.augmentation", self.augmentation, AUGMENTATIONS)
     try:
       self.source.encode()
     except UnicodeEncodeError as error:
@@ -284,7 +280,7 @@ class DataConfig:
           f" {', '.join(map(repr, PACKAGED_SOURCES))}, 'tfds:NAME', for example"
           " 'tfds:cifar10', or 'folder:PATH'."
       )
-    _check_least(self, "data", 0, "max_images", "workers")
+    check_least(self, "data", 0, "max_images", "workers")
     if self.validation_images < 1:
       raise InputError(
           f"data.validation_images={self.validation_images}: must be at least"
@@ -342,9 +338,9 @@ class OptimizerConfig:
 
   def validate(self) -> None:
     """Raise InputError for values outside their range."""
-    _check_types(self, "optimizer")
-    _check_choice("optimizer.name", self.name, OPTIMIZERS)
-    _check_choice("optimizer.decay_shape", self.decay_shape, DECAY_SHAPES)
+    check_types(self, "optimizer")
+    check_choice("optimizer.name", self.name, OPTIMIZERS)
+    check_choice("optimizer.decay_shape", self.decay_shape, DECAY_SHAPES)
     for name in ("learning_rate", "epsilon"):
       if not 0.0 < getattr(self, name) < math.inf:
         raise InputError(
@@ -417,11 +413,11 @@ class TrainConfig:
 
   def validate(self) -> None:
     """Raise InputError for values outside their range."""
-    _check_types(self, "train")
-    _check_least(
+    check_types(self, "train")
+    check_least(
         self, "train", 1, "batch_size", "accumulate", "steps", "log_every",
         "eval_every", "checkpoint_every", "eval_batch_size")
-    _check_least(self, "train", 0, "seed", "samples")
+    check_least(self, "train", 0, "seed", "samples")
 
 
 @dataclasses.dataclass
@@ -444,7 +440,7 @@ class Config:
 
   def validate(self) -> None:
     """Raise InputError for a field, or a pair of fields, that cannot work."""
-    _check_types(self, "config")
+    check_types(self, "config")
     self.model.validate()
     self.data.validate()
     self.optimizer.validate()
@@ -486,141 +482,3 @@ class Config:
           f"{self.model.levels}: it moves values from 0 to 255. Use 'mirror', or"
           " model.levels=256."
       )
-
-
-def check_field(path: str) -> None:
-  """Raise InputError unless `path` is "part.field" of a Config."""
-  cls, prefix = Config, "config"
-  for name in path.split("."):
-    names = list(typing.get_type_hints(cls)) if dataclasses.is_dataclass(cls) else []
-    if name not in names:
-      message = f"config.{path}: {prefix} has no field {name!r}."
-      if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
-        message += f" Did you mean {' or '.join(near)}?"
-      if names:
-        message += f" Its fields are: {', '.join(names)}."
-      raise InputError(message)
-    cls, prefix = typing.get_type_hints(cls)[name], f"{prefix}.{name}"
-  if dataclasses.is_dataclass(cls):
-    raise InputError(
-        f"config.{path} is a group of fields; set one of them:"
-        f" {', '.join(typing.get_type_hints(cls))}."
-    )
-
-
-def set_field(config: Config, path: str, value: Any) -> None:
-  """Set the field "part.field"; `Config.validate` checks the value.
-
-  Raises:
-    InputError: there is no such field.
-  """
-  check_field(path)
-  part, dot, name = path.partition(".")
-  if not dot:
-    raise InputError(f"{path!r}: give a part and its field, as in 'model.layers'.")
-  setattr(getattr(config, part), name, value)
-
-
-def to_json(config: Config) -> str:
-  """Return the configuration as JSON, for `config.json`."""
-  return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(text: str) -> Config:
-  """Return the checked configuration that `to_json` wrote.
-
-  Raises:
-    InputError: the text is no JSON, or a field is unknown, missing or wrong.
-  """
-  try:
-    tree = json.loads(text)
-  except (ValueError, RecursionError) as error:  # nested without end, for one
-    raise InputError(f"The configuration is not valid JSON: {error}.") from error
-  config = _from_tree(Config, tree, "config")
-  config.validate()
-  return config
-
-
-def changed_fields(
-    old: Config, new: Config, keep: Callable[[dataclasses.Field], bool]
-) -> list[str]:
-  """Return lines "part.field: OLD became NEW" of the fields that `keep` selects."""
-
-  def changes(old_part, new_part, prefix):
-    for field in dataclasses.fields(old_part):
-      before = getattr(old_part, field.name)
-      after = getattr(new_part, field.name)
-      if dataclasses.is_dataclass(before):
-        yield from changes(before, after, f"{prefix}{field.name}.")
-      elif before != after and keep(field):
-        yield f"{prefix}{field.name}: {before!r} became {after!r}"
-
-  return list(changes(old, new, ""))
-
-
-def _from_tree(cls: type, tree: Any, path: str) -> Any:
-  """Return an instance of the dataclass `cls` from nested dictionaries."""
-  if not isinstance(tree, dict):
-    raise InputError(f"{path} must be an object with fields, not {tree!r}.")
-  hints = typing.get_type_hints(cls)
-  unknown = sorted(set(tree) - set(hints))
-  if unknown:
-    raise InputError(
-        f"{path} has no field {unknown[0]!r}; it has: {', '.join(hints)}."
-    )
-  required = {
-      f.name for f in dataclasses.fields(cls)
-      if f.default is dataclasses.MISSING
-      and f.default_factory is dataclasses.MISSING
-  }
-  missing = sorted(required - set(tree))
-  if missing:
-    raise InputError(f"{path} lacks the field {missing[0]!r}.")
-  values = {}
-  for name, value in tree.items():
-    if dataclasses.is_dataclass(hints[name]):
-      value = _from_tree(hints[name], value, f"{path}.{name}")
-    elif isinstance(value, list):
-      value = tuple(value)
-    values[name] = value
-  return cls(**values)
-
-
-def _check_types(part: Any, path: str) -> None:
-  """Raise InputError where a field's value is not of its annotated type."""
-  for name, hint in typing.get_type_hints(type(part)).items():
-    value = getattr(part, name)
-    for number in value if isinstance(value, tuple) else (value,):
-      if isinstance(number, int) and abs(number) > _MOST:
-        raise InputError(f"{path}.{name}: whole numbers are at most {_MOST}.")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-      continue  # 1 for 1.0
-    if typing.get_origin(hint) is tuple:
-      wanted = typing.get_args(hint)
-      described = "(" + ", ".join(getattr(w, "__name__", "...") for w in wanted) + ")"
-      found = [type(v) for v in value] if isinstance(value, tuple) else None
-      if wanted[-1] is ... and found is not None:  # of any length
-        wanted = wanted[:1] * len(found)
-      good = found == list(wanted)
-    else:
-      good = type(value) is hint
-      described = hint.__name__
-    if not good:
-      raise InputError(
-          f"{path}.{name}={value!r} is of the wrong type: it must be {described}."
-      )
-
-
-def _check_least(part: Any, path: str, least: int, *names: str) -> None:
-  """Raise InputError unless the fields of these names are at least `least`."""
-  for name in names:
-    value = getattr(part, name)
-    if value < least:
-      allowed = f"at least {least}" if least else "0 or more"
-      raise InputError(f"{path}.{name}={value}: must be {allowed}.")
-
-
-def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
-  """Raise InputError unless `value` is one of `choices`."""
-  if value not in choices:
-    raise InputError(f"{path}={value!r}: must be one of {', '.join(choices)}.")

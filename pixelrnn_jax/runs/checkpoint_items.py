@@ -29,6 +29,7 @@ import orbax.checkpoint as ocp
 from grain import checkpoint as grain_checkpoint
 
 from pixelrnn_jax import files
+from pixelrnn_jax.configs.checks import required_fields
 from pixelrnn_jax.runs import checkpoint_files, layout
 from pixelrnn_jax.runs.state import TrainState
 
@@ -131,9 +132,10 @@ class CheckpointItems:
       info = self._restore(name, info=ocp.args.JsonRestore())["info"]
       if text := files.read_text(os.path.join(path, VALIDATION)):
         info |= json.loads(text)
+      required = required_fields(Info)
       info = Info(**{
           field.name: info[field.name] for field in dataclasses.fields(Info)
-          if field.name in info or _is_required(field)})
+          if field.name in info or field.name in required})
       if info.validation_nats is not None:
         info.validation_nats = float(info.validation_nats)
         if not math.isfinite(info.validation_nats):
@@ -305,9 +307,3 @@ def _literal(directory: str) -> Iterator[str]:
     link = os.path.join(folder, layout.CHECKPOINTS)
     os.symlink(directory, link)
     yield link
-
-
-def _is_required(field: dataclasses.Field) -> bool:
-  """Return whether a dataclass has no default for the field."""
-  return (field.default is dataclasses.MISSING
-          and field.default_factory is dataclasses.MISSING)

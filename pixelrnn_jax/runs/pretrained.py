@@ -17,7 +17,8 @@ from flax import traverse_util
 from jaxtyping import PyTree
 
 from pixelrnn_jax import files
-from pixelrnn_jax.configs.schema import Config, from_json, to_json
+from pixelrnn_jax.configs.json_text import from_json, to_json
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from pixelrnn_jax import arguments, data, files
-from pixelrnn_jax.configs.schema import Config, from_json
+from pixelrnn_jax.configs.json_text import from_json
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models import Model, build_model
 from pixelrnn_jax.runs import layout, pretrained

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from pixelrnn_jax import data, files
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import SPLITS, Config, set_field
+from pixelrnn_jax.configs.fields import set_field
+from pixelrnn_jax.configs.schema import SPLITS, Config
 from pixelrnn_jax.errors import Diverged, InputError
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout

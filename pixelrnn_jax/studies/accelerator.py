@@ -24,7 +24,8 @@ import jax.numpy as jnp
 
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import Config, set_field
+from pixelrnn_jax.configs.fields import set_field
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.ops.choices import OPTIONS, Choices

@@ -17,7 +17,9 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from pixelrnn_jax import data, files, progress
-from pixelrnn_jax.configs.schema import SPLITS, Config, changed_fields, to_json
+from pixelrnn_jax.configs.fields import changed_fields
+from pixelrnn_jax.configs.json_text import to_json
+from pixelrnn_jax.configs.schema import SPLITS, Config
 from pixelrnn_jax.errors import Diverged, InputError, Interrupted, out_of_memory
 from pixelrnn_jax.inference import precision
 from pixelrnn_jax.inference.likelihood import (

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import jax
 
 from pixelrnn_jax import files
-from pixelrnn_jax.configs.schema import Config, changed_fields
+from pixelrnn_jax.configs.fields import changed_fields
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.restore import read_config

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from pixelrnn_jax.configs import CONFIGS, load_config, schema
-from pixelrnn_jax.configs.schema import changed_fields, from_json, to_json
+from pixelrnn_jax.configs.fields import changed_fields
+from pixelrnn_jax.configs.json_text import from_json, to_json
 from pixelrnn_jax.errors import InputError
 
 CONTRACT = [

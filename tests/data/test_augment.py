@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pixelrnn_jax.configs import load_config
-from pixelrnn_jax.configs.schema import AUGMENTATIONS, set_field
+from pixelrnn_jax.configs.fields import set_field
+from pixelrnn_jax.configs.schema import AUGMENTATIONS
 from pixelrnn_jax.data import ImageSource, augment, train_iterator
 from pixelrnn_jax.errors import InputError
 

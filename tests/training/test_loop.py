@@ -12,7 +12,8 @@ from PIL import Image
 from helpers.folders import contents
 from helpers.pictures import assert_same_above_the_caption
 from pixelrnn_jax import data
-from pixelrnn_jax.configs.schema import OptimizerConfig, from_json
+from pixelrnn_jax.configs.json_text import from_json
+from pixelrnn_jax.configs.schema import OptimizerConfig
 from pixelrnn_jax.errors import InputError, Interrupted
 from pixelrnn_jax.inference import sampling
 from pixelrnn_jax.runs.checkpoint import Checkpoints

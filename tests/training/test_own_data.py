@@ -14,7 +14,7 @@ import pixelrnn_jax as prnn
 from helpers.folders import contents
 from helpers.programs import run_program
 from helpers.tiny_run import make_tiny_config
-from pixelrnn_jax.configs.schema import from_json, to_json
+from pixelrnn_jax.configs.json_text import from_json, to_json
 from pixelrnn_jax.data import load_source
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs.checkpoint import Checkpoints

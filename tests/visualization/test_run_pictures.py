@@ -14,7 +14,7 @@ from helpers.folders import contents
 from helpers.pictures import assert_same_above_the_caption
 from helpers.programs import run_program
 from pixelrnn_jax import data
-from pixelrnn_jax.configs.schema import to_json
+from pixelrnn_jax.configs.json_text import to_json
 from pixelrnn_jax.inference.receptive_field import receptive_field
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.checkpoint import Checkpoints
