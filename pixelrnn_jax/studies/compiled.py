@@ -23,6 +23,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +211,7 @@ def parse_hlo(text: str) -> tuple[dict[str, list[Instruction]], str]:
     elif current is not None and (
         found := re.match(r"\s+(?:ROOT )?%([\w.\-]+) = (.*)$", line)):
       shape, rest = _split_shape(found.group(2))
-      opcode = re.match(r"[\w\-]*", rest).group()
+      opcode = re.split(r"[^\w\-]", rest, maxsplit=1)[0]
       current.append(Instruction(found.group(1), shape, opcode, rest))
   return computations, entry
 
@@ -414,7 +415,7 @@ def programs(config: Config, devices: list[jax.Device], samples: int) -> list[Pr
     found.append(Program(
         "sampler", samples * len(devices),
         functools.partial(
-            make_completer(model, tuple(devices)).lower, {"params": state.params},
+            make_completer(cast(Any, model), tuple(devices)).lower, {"params": state.params},
             keys, tuple(of_devices(samples, scale, jnp.uint8) for scale in scales),
             tuple(of_devices(samples, scale[:2], bool) for scale in scales),
             jax.ShapeDtypeStruct((), jnp.float32)),
@@ -440,12 +441,12 @@ def compile_program(program: Program, target: str) -> tuple[Summary, int, str]:
   chosen = TARGETS[target]
   if chosen.backend == "tpu":
     compiled = lowered.compile()
-    text = compiled.as_text()
+    text = compiled.as_text() or ""
     return summarize_tpu(text, chosen.clock), _memory(compiled), text
   with tempfile.TemporaryDirectory() as folder:
     compiled = lowered.compile(compiler_options={
         "xla_dump_to": folder, "xla_dump_hlo_as_text": True})
-    text = compiled.as_text()
+    text = compiled.as_text() or ""
     thunks, metadata = (
         _dumped(folder, name) for name in (
             "thunk_sequence_after_thunk_passes", "thunk_metadata"))

@@ -31,6 +31,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ from jax import lax
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import Config, ModelConfig, TrainConfig
 from pixelrnn_jax.errors import InputError
-from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models import Model, build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import TrainState, init_state
@@ -262,14 +263,16 @@ def prepare_scans(
     counts.append(1)
   for implementation, devices in itertools.product(implementations, counts):
     of_device = batch // devices
-    options = dict(implementation=implementation, choices=config.choices)
+    options: dict[str, Any] = dict(
+        implementation=implementation, choices=config.choices)
     if config.kind == "row_lstm":
       scan = functools.partial(ops.row_scan, **options)
       inputs, stack = (height, width, of_device, 4 * h), ()
     else:
       images = 1
       if implementation != "autodiff":
-        images = build_model(config).layer.images_per_strip(of_device)
+        model: Any = build_model(config)
+        images = model.layer.images_per_strip(of_device)
       options["width"] = width if images > 1 else None
       scan = functools.partial(_diagonal, options)
       inputs, stack = (2, height, images * width, of_device // images, 4 * h), (2,)
@@ -302,23 +305,38 @@ def prepare_scans(
   return prepared
 
 
-def _diagonal(options: dict, inputs: jax.Array, *params: jax.Array) -> jax.Array:
-  """`diagonal_scan` of maps in image space, [D, H, W, B, 4h] to [D, H, W, B, h]."""
+def _diagonal(
+    options: dict[str, Any], inputs: jax.Array, kernel: jax.Array, hidden: jax.Array,
+    cell: jax.Array,
+) -> jax.Array:
+  """Return `diagonal_scan` of maps that are not skewed.
+
+  Args:
+    options: of `diagonal_scan`.
+    inputs: [D, H, W, B, 4h].
+    kernel: see `diagonal_scan`.
+    hidden: see `diagonal_scan`.
+    cell: see `diagonal_scan`.
+
+  Returns:
+    [D, H, W, B, h].
+  """
   skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
-  states = ops.diagonal_scan(skewed, *params, **options)
+  states = ops.diagonal_scan(skewed, kernel, hidden, cell, **options)
   return jnp.stack([ops.unskew(states[:, d]) for d in range(len(inputs))])
 
 
-def model_operations(model: PixelRNN) -> float:
-  """Operations of one image through the whole network, forward.
+def model_operations(model: Model) -> float:
+  """Return the operations of one image through the whole network, forward.
 
   Raises:
     InputError: a multi-scale model.
   """
   check_one_scale(model.config)
-  config, layer = model.config, model.layer
+  network = cast(PixelRNN, model)
+  config, layer = network.config, network.layer
   height, width, _ = config.image_shape
-  weights = sum(m.sum() for m in (model.first.mask, *model.head.masks.values()))
+  weights = sum(m.sum() for m in (network.first.mask, *network.head.masks.values()))
   one_layer = sum(mask.sum() for mask in layer.masks.values())
   if config.kind == "row_lstm":
     one_layer += config.kernel_size * config.hidden * 4 * config.hidden
