@@ -58,7 +58,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Images that a device takes at a time, at most.")
 
 # The flags that decompressing does not take.
-_OF_COMPRESSING = ("images", "split", "num", "convert", "compare")
+_COMPRESSING_FLAGS = ("images", "split", "num", "convert", "compare")
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
       which=_CHECKPOINT.value, batch_size=_BATCH_SIZE.value,
       overwrite=_OVERWRITE.value)
   if _DECOMPRESS.value is not None:
-    for name in _OF_COMPRESSING:
+    for name in _COMPRESSING_FLAGS:
       if flags.FLAGS[name].present:
         raise InputError(f"--{name} does not go with --decompress.")
     parallel.use_cores(find_config(_WORKDIR.value))

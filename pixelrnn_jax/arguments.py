@@ -36,7 +36,7 @@ def whole(name: str, value, least: int | None = 1) -> int:
   """Return a whole number as an int.
 
   Args:
-    name: of the argument, for the message.
+    name: the name of the argument, for the message.
     value: an integer of Python, NumPy or JAX, also an array of shape ().
     least: the least value that is allowed. None allows any.
 
@@ -64,7 +64,7 @@ def real(name: str, value: Any, least: float, needed: str) -> float:
   """Return a finite real number as a float.
 
   Args:
-    name: of the argument, for the message.
+    name: the name of the argument, for the message.
     value: a number of Python, NumPy or JAX, also an array of shape ().
     least: the least value that is allowed.
     needed: what the message says of the value.
@@ -122,7 +122,7 @@ def path(name: str, value) -> str:
   """Return a path as text, also from `pathlib`.
 
   Args:
-    name: of the argument, for the message.
+    name: the name of the argument, for the message.
     value: the path.
 
   Raises:
@@ -144,7 +144,7 @@ def check_on_host(
   """Raise InputError if the function is called while JAX traces.
 
   Args:
-    name: of the function.
+    name: the name of the function.
     *trees: its arguments.
     reason: why it cannot be traced.
   """
@@ -242,7 +242,7 @@ def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array
   """Return images as an array, checked to be raw values of the model.
 
   Args:
-    config: of the model.
+    config: the configuration of the model.
     images: integers [B, H, W, C] from 0 to levels - 1, also traced.
     name: what the message calls them.
 
@@ -270,7 +270,7 @@ def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
   A likelihood needs integers. Real values are for gradients with respect to images.
 
   Args:
-    config: of the model.
+    config: the configuration of the model.
     images: [B, H, W, C], also traced.
     name: what the message calls them.
 

@@ -217,7 +217,7 @@ def hold_lock(path: str, wait: bool) -> Iterator[None]:
   all the same. A file of that name with other content is the user's. It stays as it is.
 
   Args:
-    path: of the lock's file. Its directory must exist.
+    path: the path of the lock's file. Its directory must exist.
     wait: whether to wait for the other process. Otherwise LockHeld is raised.
 
   Raises:

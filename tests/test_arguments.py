@@ -282,13 +282,13 @@ def test_apply_warns_of_images_that_look_scaled():
   scaled = np.random.default_rng(0).random((2, *SHAPE))
   with pytest.warns(UserWarning, match="takes raw values, 0 to 3"):
     model.apply(variables, scaled)
-  binary, of_binary = make(levels=2)
+  binary, binary_variables = make(levels=2)
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     model.apply(variables, 3 * scaled)  # real values, for gradients
     jax.grad(lambda x: model.apply(variables, x).sum())(jnp.asarray(scaled))
     model.init(KEY, np.zeros((1, *SHAPE)))
-    binary.apply(of_binary, scaled)  # the whole range of two levels
+    binary.apply(binary_variables, scaled)  # the whole range of two levels
 
 
 @pytest.mark.parametrize("name", ["log_probs", "value_logits", "complete"])

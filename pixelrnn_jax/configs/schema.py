@@ -43,7 +43,7 @@ def _resumable(default: Any, retrains: bool = False) -> Any:
   - `data.augmentation`: a run that overfits goes on with it, or ends without it.
 
   Args:
-    default: of the field.
+    default: the default of the field.
     retrains: whether the field alters what is trained.
   """
   return dataclasses.field(
@@ -68,12 +68,12 @@ class ModelConfig:
     first_kernel_size: odd size of the first convolution (mask A).
     residual: whether each layer's input is added to its output.
     skip: whether a learned 1x1 projection of every layer is added to the head's input.
-    dtype: of the products, `float32`, `bfloat16` or `float64`. Parameters, cell states,
-      logits and the loss are float32 (float64 for `float64`, which needs
-      `jax_enable_x64`).
-    implementation: of the LSTM scans, `fused`, with a gradient of its own, `autodiff`,
-      the reference, or `pallas`, kernels for TPUs that nobody has measured yet, for a
-      multiple of 128 hidden units.
+    dtype: the dtype of the matrix products, `float32`, `bfloat16` or `float64`.
+      Parameters, cell states, logits and the loss are float32 (float64 for `float64`,
+      which needs `jax_enable_x64`).
+    implementation: how the LSTM scans are computed. `fused` has a gradient of its own.
+      `autodiff` is the reference. `pallas` is kernels for TPUs, for a multiple of 128
+      hidden units; nobody has measured them yet.
     rematerialize: whether a layer's inner values are computed again in the backward
       pass, instead of keeping those of all layers. This takes less memory and more
       arithmetic.
@@ -82,21 +82,24 @@ class ModelConfig:
       of 8 x 8 and 16 x 16. Every scale is a network of all the sizes above. The
       convolutions of the upsampling take `kernel_size` and `first_kernel_size`, in the
       Diagonal BiLSTM too. See `models/multi_scale.py`.
-    unroll: steps of a scan in one iteration of the compiled loop. This and the fields
-      below choose between ways to compute the same; 0 and `auto` are what is best on
-      the backend (`ops/choices.py`).
-    images_per_strip: how many images stand side by side in the Diagonal BiLSTM's
-      skewed map, at most: more waste less of it and take more steps.
-    gates_gradient: of the gates of an LSTM: `select` or `concatenate` those of h and c.
-    kernel_gradient: of an LSTM's state-to-state kernel: summed `in_scan`, or one
-      product `after_scan`.
-    saved: of an LSTM's derivatives, for the backward pass: `wide` is at least float32,
-      `narrow` the dtype of the products.
-    row_start: of the Diagonal BiLSTM: the initial state is put in by `slice` or
-      `select`.
-    skew: of the Diagonal BiLSTM's maps: by `reshape`, or `concatenate` their rows.
-    convolution: masked ones as `products`, one a tap, or by `xla`.
-    logits: of the training loss: all channels `together`, or `by_channel`.
+    unroll: number of steps of a scan in one iteration of the compiled loop. This field
+      and those below choose between ways to compute the same values. 0 and `auto` are
+      the backend's defaults (`ops/choices.py`).
+    images_per_strip: largest number of images side by side in the Diagonal BiLSTM's
+      skewed map. More images waste less of the map and take more steps.
+    gates_gradient: how the gradients of h and c become that of an LSTM's gates:
+      `select` one of them for each gate, or `concatenate` them.
+    kernel_gradient: where the gradient of an LSTM's state-to-state kernel is computed:
+      summed up `in_scan`, or one product `after_scan`.
+    saved: dtype of the derivatives of h and c that an LSTM saves for the backward pass:
+      `wide` is at least float32, `narrow` is the dtype of the products.
+    row_start: how the Diagonal BiLSTM puts the initial state to the left of a row, by
+      `slice` or `select`.
+    skew: how the Diagonal BiLSTM's maps are skewed: `reshape` the padded map, or
+      `concatenate` its rows.
+    convolution: masked convolutions as `products`, one for each tap, or by `xla`.
+    logits: whether the training loss takes the logits of all channels `together` or
+      `by_channel`.
   """
 
   kind: str
@@ -227,20 +230,20 @@ class DataConfig:
   """Where images come from.
 
   Attributes:
-    source: `packaged_mnist` (binarised MNIST, in the package),
-      `coloured_mnist` (RGB images drawn from its digits, for smoke runs and
-      tests), `packaged_photos` (crops of nine photographs, in the package; see
-      `data/packaged_photos.py`), `tfds:NAME[/CONFIG]`, any image data set of
-      TensorFlow Datasets (`tfds:mnist`, `tfds:cifar10`, ...), or `folder:PATH`,
-      the user's own images: a folder of PNG and JPEG files, or an `.npz` (see
+    source: where the images come from. `packaged_mnist` is binarised MNIST, in the
+      package. `coloured_mnist` is RGB images drawn from its digits, for smoke runs and
+      tests. `packaged_photos` is crops of nine photographs in the package (see
+      `data/packaged_photos.py`). `tfds:NAME[/CONFIG]` is any image data set of
+      TensorFlow Datasets (`tfds:mnist`, `tfds:cifar10`, ...). `folder:PATH` is the
+      user's own images: a folder of PNG and JPEG files, or an `.npz` (see
       `data/own_images.py`). `tfds:cifar10` and `tfds:cifar100` (170 MB) and
       `tfds:imagenet_resized/SIZE` (8x8: 0.25 GB, 16x16: 1 GB, 32x32: 3.7 GB, 64x64:
       14 GB) are downloaded and prepared at the first start. docs/data.md says how
       large each data set is and how long it takes.
-    binarization: how grey values become bits where model.levels is 2.
-      `static` draws them once from the intensities with a fixed seed. `dynamic`
-      draws them anew each time an image is used in training. `threshold` cuts at
-      half the range. `none` is for images that are used as they are.
+    binarization: how grey values become bits where model.levels is 2. `static` draws
+      them once from the intensities with a fixed seed. `dynamic` draws them anew each
+      time an image is used in training. `threshold` cuts at half the range. `none` is
+      for images that are used as they are.
     augmentation: random changes of the training images (`data/augment.py`), not in
       the paper. `mirror` turns every second one left to right. `colours` also moves
       and exchanges the channels of every second one; it needs model.levels=256.
@@ -301,23 +304,23 @@ class OptimizerConfig:
   optimiser must be left at its default.
 
   Attributes:
-    name: `rmsprop`, the paper's (section 5.2), or `muon`, which gets further in the
+    name: `rmsprop` is the paper's optimiser (section 5.2). `muon` gets further in the
       same number of steps.
-    learning_rate: the highest value of the schedule.
-    decay: of `rmsprop`, the decay of the mean of squared gradients.
-    epsilon: of `rmsprop`, added to the root of that mean.
-    momentum: of `rmsprop`. 0 is plain RMSProp, as in the paper.
-    beta: of `muon`, the decay of the mean of the kernels' gradients.
-    weight_decay: of `muon`. Times the learning rate, it is the share of a kernel that
-      is taken off at each step.
-    adam_learning_rate: of `muon`, the highest rate of Adam, which updates the biases,
+    learning_rate: the highest learning rate of the schedule.
+    decay: RMSProp's decay of the mean of squared gradients.
+    epsilon: RMSProp adds it to the root of that mean.
+    momentum: RMSProp's momentum. 0 is plain RMSProp, as in the paper.
+    beta: Muon's decay of the mean of the kernels' gradients.
+    weight_decay: Muon's weight decay. Times the learning rate, it is the share of a
+      kernel that is taken off at each step.
+    adam_learning_rate: with Muon, the highest rate of Adam, which updates the biases,
       the initial states and the kernel of the logits. 0 is `learning_rate`.
-    adam_b2: of `muon`, Adam's decay of the mean of squared gradients.
+    adam_b2: with Muon, Adam's decay of the mean of squared gradients.
     warmup_steps: number of steps of a linear rise from 0.
     decay_steps: the step at which the decay to 0 ends, warm-up included. -1 ends it
       with `train.steps`. 0 keeps the rate constant, as in the paper. It may change
       when a run is resumed.
-    decay_shape: `cosine`, half a period, or `linear`.
+    decay_shape: `cosine` (half a period) or `linear`.
     clip_norm: gradients of a larger global norm are scaled down to it. 0 is no
       clipping.
   """

@@ -64,7 +64,7 @@ class Needed:
   """The archives that a data set is prepared from.
 
   Attributes:
-    title: of the data set, for messages.
+    title: the title of the data set, for messages.
     archives: all of them.
     folder: the directory for them.
     advice: a sentence for a user who cannot get them.

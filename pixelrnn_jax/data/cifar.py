@@ -155,9 +155,9 @@ def _records(
   """Yield (labels, image) of each record, int64 [L] and uint8 [32, 32, 3].
 
   Args:
-    path: of the archive, for messages.
+    path: the path of the archive, for messages.
     file: the file's name.
-    content: of the file.
+    content: the content of the file.
     classes: number of classes of each label.
 
   Raises:

@@ -60,7 +60,7 @@ def decode(path: str, channels: int) -> Decoded:
   orientation is followed. Colour profiles are not.
 
   Args:
-    path: of the file.
+    path: the path of the file.
     channels: C, 1 or 3.
 
   Raises:
@@ -150,7 +150,7 @@ def write_png(
 
   Args:
     pixels: uint8 [h, w, 1 or 3].
-    path: of the file.
+    path: the path of the file.
     metadata: texts by keyword.
   """
   content, info = io.BytesIO(), PngImagePlugin.PngInfo()

@@ -40,7 +40,7 @@ class ImageFolder:
   """The image files of a folder.
 
   Attributes:
-    path: of the folder.
+    path: the path of the folder.
     shape: (H, W, C) of the images as read.
     treatment: how a file becomes an image, for descriptions.
     parts: names of the files of each part, relative to the folder.
@@ -54,7 +54,7 @@ class ImageFolder:
     """Find the files and check the folder's form.
 
     Args:
-      path: of the folder.
+      path: the path of the folder.
       shape: (H, W, C).
 
     Raises:

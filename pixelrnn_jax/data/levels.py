@@ -20,7 +20,7 @@ def to_levels(images: Any, levels: int, title: str, largest: int) -> Any:
 
   Args:
     images: uint8.
-    levels: of the model.
+    levels: the number of levels of the model.
     title: the name of the data, for messages.
     largest: the largest value of all images.
 

@@ -32,11 +32,11 @@ class NpzFile:
   """The arrays of an `.npz` file.
 
   Attributes:
-    path: of the file.
+    path: the path of the file.
     shape: (H, W, C) of the images.
     treatment: none, for descriptions.
     arrays: names of the arrays that are read, in order.
-    number: of images in all of them.
+    number: the number of images in all of them.
     given: whether the user has divided them.
     notes: see OwnImages.
   """
@@ -48,7 +48,7 @@ class NpzFile:
     """Check the file and its arrays.
 
     Args:
-      path: of the file.
+      path: the path of the file.
       shape: (H, W, C), of the model.
 
     Raises:
@@ -166,7 +166,7 @@ class NpzFile:
 
     Args:
       archive: the file.
-      name: of the array.
+      name: the name of the array.
       size: bytes of the whole file.
 
     Raises:

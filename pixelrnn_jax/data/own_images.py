@@ -40,7 +40,7 @@ class OwnImages:
     """Find the images and decode them, unless the cache has them.
 
     Args:
-      path: of the folder or the file.
+      path: the path of the folder or the file.
       cache: a directory for decoded pixels; "" is `~/.cache/pixelrnn_jax`.
       image_shape: the (H, W, C) that the model needs.
       writes: whether `cache` may be written to. Otherwise it is only read, and new
@@ -80,7 +80,7 @@ def open_reader(path: str, image_shape: tuple[int, int, int]) -> ImageFolder | N
   """Return the reader of a folder or an `.npz`, whose form has been checked.
 
   Args:
-    path: of the folder or the file.
+    path: the path of the folder or the file.
     image_shape: the (H, W, C) that the model needs.
 
   Raises:

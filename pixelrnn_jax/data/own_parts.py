@@ -40,7 +40,7 @@ def divide(names: Sequence, path: str) -> dict[str, Any]:
 
   Args:
     names: file names, or the indices of an array.
-    path: of the images, for messages.
+    path: the path of the images, for messages.
 
   Returns:
     The names of the images of each part, 'train' and 'test', as lists, or indices as

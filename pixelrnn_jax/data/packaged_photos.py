@@ -39,7 +39,7 @@ def read(path) -> np.ndarray:
   """Return the pixels of a photograph, uint8 [Y, X, 3].
 
   Args:
-    path: of the file, or its name in the package without `.webp`.
+    path: the path of the file, or its name in the package without `.webp`.
 
   Raises:
     InputError: it cannot be read.

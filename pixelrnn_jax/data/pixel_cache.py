@@ -36,10 +36,10 @@ class Pixels:
   """Images by index, from a file of nothing but pixels.
 
   Attributes:
-    path: of the file.
+    path: the path of the file.
     shape: (H, W, C).
     start: the first image's index in the file.
-    number: of images.
+    number: the number of images.
   """
 
   path: str
@@ -68,7 +68,7 @@ def cached_pixels(
   """Return the pixels of all parts, one after the other, and the record of them.
 
   Args:
-    reader: of the images.
+    reader: the reader of the images.
     places: caches that are looked into. The last one is written to.
 
   Returns:
@@ -120,7 +120,7 @@ class _Entry:
     """Describe the entry.
 
     Args:
-      reader: of the images.
+      reader: the reader of the images.
       sizes: images of each part.
     """
     self._reader, self._sizes = reader, sizes

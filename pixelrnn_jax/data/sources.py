@@ -200,7 +200,7 @@ def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) ->
   Args:
     dataset: from `_open_dataset`. If known, `largest` is the largest value of all its
       images, and `in_colour` the number of images in colour.
-    images: of the split, as read.
+    images: the images of the split, as read.
     config: with the model.
     split: the split's name.
   """
@@ -240,7 +240,7 @@ def _image_range(
     config: with the data's fields.
     split: the split's name.
     size: images of the part.
-    title: of the data set, for messages.
+    title: the title of the data set, for messages.
     cut: whether the training part holds the validation split too.
 
   Returns:
@@ -287,7 +287,7 @@ def _values(
     images: as read.
     config: with the model and the rule of binarisation.
     split: the split's name.
-    title: of the data set, for messages.
+    title: the title of the data set, for messages.
     largest: the largest value, if values are used as they are; else None.
   """
   levels, rule = config.model.levels, config.data.binarization

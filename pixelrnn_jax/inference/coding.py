@@ -88,7 +88,7 @@ def compress(
     batch_size: images that a device takes at a time, at most; bounds the memory. By
       default about half a million values, from 16 to 512 images.
     progress: called after each batch with how many images it coded.
-    names: of the images, all different, or none; `read_names` returns them.
+    names: the names of the images, all different, or none; `read_names` returns them.
 
   Returns:
     Bytes for `decompress` with the same model; see `container.py`.
@@ -239,7 +239,7 @@ class _Layout:
 
   Attributes:
     images: N.
-    streams: of all images.
+    streams: the number of all streams.
     in_stream: I, images of each stream but the last, which may have fewer.
     at_a_time: S, streams that a device takes together.
   """
@@ -283,7 +283,7 @@ class _Batch:
   """What the program found out about one batch on each device.
 
   Attributes:
-    layout: of all batches.
+    layout: the layout of all batches.
     first_stream: the number of the first stream here.
     values: uint8 [D S, I, H, W, C].
     starts, sizes: the integers for the probabilities, uint32 [D S, n, I] of n values.
@@ -331,7 +331,7 @@ def _run(
     layout: how the images are divided.
     there: the devices, of which as many as have something to do are used.
     images: uint8 [N, H, W, C], to be coded.
-    packed: of each stream from `rans.unpack`, to be decoded.
+    packed: for each stream the result of `rans.unpack`, to be decoded.
 
   Raises:
     Diverged: logits that are not finite.

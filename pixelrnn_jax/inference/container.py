@@ -43,13 +43,13 @@ class Container:
 
   Attributes:
     image_shape: (H, W, C).
-    levels: of the values.
-    number: of images.
+    levels: the number of levels of the values.
+    number: the number of images.
     at_a_time: streams that a device decodes together.
     model: fingerprint of the model, 8 bytes.
     numbers: fingerprint of what the numbers depend on, 4 bytes.
     written_with: the most important of that, in words.
-    names: of the images, or () for none.
+    names: the names of the images, or () for none.
     streams: the compressed images.
   """
 

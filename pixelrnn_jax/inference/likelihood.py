@@ -111,7 +111,7 @@ def _log_probs_by_scale(
   large = arguments.image_values(model.config, images)
   small = None if smaller is None else [
       arguments.image_values(model.config, x, "Smaller images") for x in smaller]
-  with arguments.forward_mode_explained(), precision.of_likelihoods():
+  with arguments.forward_mode_explained(), precision.highest():
     return _checked_log_probs(model, variables, large, small)
 
 

@@ -12,7 +12,7 @@ import contextlib
 import jax
 
 
-def of_likelihoods() -> contextlib.AbstractContextManager:
+def highest() -> contextlib.AbstractContextManager:
   """Return a context in which products are of the highest precision.
 
   It has no effect on a CPU, or where the user has set a precision.
@@ -26,8 +26,9 @@ def describe(dtype: str, training: bool = False) -> str:
   """Return what products are computed in, in words.
 
   Args:
-    dtype: of the model.
-    training: of a training step, and not of a likelihood.
+    dtype: the dtype of the model.
+    training: whether the products are those of a training step, and not of a
+      likelihood.
   """
   if jax.default_backend() == "cpu":
     return dtype

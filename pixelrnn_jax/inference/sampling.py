@@ -324,7 +324,7 @@ def draw(
 
   Args:
     logits: [B, levels].
-    keys: of the images, [B].
+    keys: the keys of the images, [B].
     index: the value's number, which is folded into the keys.
     temperature: positive.
 

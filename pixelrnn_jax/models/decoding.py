@@ -169,7 +169,7 @@ class Decoder:
     """Decide the values of a row.
 
     Args:
-      weights: of each channel.
+      weights: the weights of each channel.
       cache: after the row above.
       state: what `choose` gets at the row's first value.
       row: the row's number.
@@ -217,7 +217,7 @@ class Decoder:
     """Decide the values of a pixel, one channel after another.
 
     Args:
-      weights: of each channel.
+      weights: the weights of each channel.
       above: what the rows above contribute to this pixel.
       left: the left caches.
       state: what `choose` gets at the pixel's first value.
@@ -262,7 +262,7 @@ class Decoder:
     """Run all layers for a channel's group at a pixel.
 
     Args:
-      weights: of the channel, with a leading axis of L.
+      weights: the weights of the channel, with a leading axis of L.
       channel: the channel.
       above: the layers' contributions from above, with a leading axis of L.
       left: the layers' left caches, likewise.

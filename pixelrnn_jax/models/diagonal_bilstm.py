@@ -164,7 +164,7 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
     """Return a direction's learned states before the first pixel of a row.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       direction: 0 is left to right, 1 is right to left.
       batch: B.
 

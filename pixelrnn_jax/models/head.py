@@ -54,7 +54,7 @@ class Head(Composite):
     """Compute the logits of all values.
 
     Args:
-      params: of the output layers.
+      params: the parameters of the output layers.
       x: the trunk, [..., 2h].
 
     Returns:
@@ -87,7 +87,7 @@ class Head(Composite):
     """Return -sum log p of some values, with all their logits in memory at once.
 
     Args:
-      params: of the output layers.
+      params: the parameters of the output layers.
       x: the trunk, [..., 2h].
       values: integers [..., C].
     """
@@ -112,7 +112,7 @@ class Head(Composite):
     logits, and nothing is computed twice.
 
     Args:
-      params: of the output layers.
+      params: the parameters of the output layers.
       x: the trunk, [H, W, B, 2h].
       values: integers [H, W, B, C].
 
@@ -134,7 +134,7 @@ class Head(Composite):
     """Return the weights of one channel's group, masked and cut to size.
 
     Args:
-      params: of the output layers.
+      params: the parameters of the output layers.
       channel: the channel.
     """
     return {

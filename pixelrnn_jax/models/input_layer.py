@@ -43,7 +43,7 @@ class InputLayer(MaskedConvolution):
     """Return what the rows above contribute to each pixel of a row, with the bias.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       rows: the scaled values of the P rows above, [P, W, B, C].
 
     Returns:
@@ -57,7 +57,7 @@ class InputLayer(MaskedConvolution):
     """Return the kernel of the pixel's own row, cut to one channel's group.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       channel: the channel.
 
     Returns:

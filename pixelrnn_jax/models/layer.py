@@ -110,7 +110,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return the biases W_cond s, or None in an unconditional network.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       condition: the map s or a row of it, [..., c].
 
     Returns:
@@ -132,7 +132,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Compute f(x).
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       x: the trunk, [H, W, B, 2h].
       biases: [H, W, B, G], in a conditional network.
 
@@ -149,7 +149,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Run the layer over a whole map.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       x: the trunk, [H, W, B, 2h].
       condition: the map s, [H, W, B, c], in a conditional network.
 
@@ -170,7 +170,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return the weights of one channel's group, masked and cut to size.
 
     Args:
-      params: of one layer, or of a stack of layers with a leading axis.
+      params: the parameters of one layer, or of a stack of layers with a leading axis.
       channel: the channel.
 
     Returns:
@@ -187,7 +187,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return the cache before the first row.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       batch: B.
     """
 
@@ -198,9 +198,9 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return what the rows above and the biases contribute to a row.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       cache: after the row above.
-      biases: of this row, [W, B, G], in a conditional network.
+      biases: the biases of this row, [W, B, G], in a conditional network.
 
     Returns:
       Arrays with a leading axis of W.
@@ -211,7 +211,7 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return the left cache before the first pixel of a row.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       batch: B.
     """
 
@@ -291,10 +291,10 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
     """Return the cache after a row.
 
     Args:
-      params: of the layer.
+      params: the parameters of the layer.
       cache: before the row.
       row: all features of the row's pixels, [W, B, F].
-      biases: of this row, [W, B, G], in a conditional network.
+      biases: the biases of this row, [W, B, G], in a conditional network.
     """
 
   def select(

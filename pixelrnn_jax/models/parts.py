@@ -35,7 +35,7 @@ class Part(abc.ABC):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
     """
 
   @abc.abstractmethod
@@ -43,7 +43,7 @@ class Part(abc.ABC):
     """Compute the part's output.
 
     Args:
-      params: of the shapes that `init` gives.
+      params: parameters of the shapes that `init` gives.
       x: the input.
     """
 
@@ -70,7 +70,7 @@ class MaskedConvolution(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       kernel, of the mask's shape, and bias [G].
@@ -104,7 +104,7 @@ class TransposedConvolution(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       kernel [f, f, F, G] and bias [G].
@@ -133,7 +133,7 @@ class Projection(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       kernel [F, G].
@@ -172,7 +172,7 @@ class Recurrence(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       kernel [..., taps, h, 4h], hidden [..., h] and cell [..., h], where ... is
@@ -217,7 +217,7 @@ class Composite(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       The parts' parameters, by name.

@@ -36,7 +36,7 @@ class LayerStack(Part):
 
     Args:
       key: a key of `jax.random`.
-      dtype: of the parameters.
+      dtype: the dtype of the parameters.
 
     Returns:
       The layer's parameters, each with a leading axis of L.
@@ -53,7 +53,7 @@ class LayerStack(Part):
     """Run all layers over a whole map.
 
     Args:
-      params: of the stack.
+      params: the parameters of the stack.
       x: the output of the first layer, [H, W, B, 2h].
       condition: the map that the layers are conditional on, [H, W, B, c].
 

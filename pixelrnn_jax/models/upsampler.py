@@ -50,7 +50,7 @@ class Upsampler(Composite):
     """Return the map that the layers are conditional on.
 
     Args:
-      params: of the network.
+      params: the parameters of the network.
       x: the small image's scaled values, [H / f, W / f, B, C].
 
     Returns:

@@ -37,24 +37,26 @@ class Choices:
   `auto`, and 0 of a number, are the backend's defaults.
 
   Attributes:
-    gates_gradient: of an LSTM: the gradients of h and c are selected by gate, or
-      concatenated. XLA does not vectorise a concatenation on a CPU.
-    kernel_gradient: of an LSTM's K_ss: summed up in the reverse scan, or one product
-      after it.
-    saved: what an LSTM's forward scan saves for the gradient by h and c: at least
-      float32, or of the products' dtype.
-    row_start: of the Diagonal BiLSTM: the initial state is written to the row that
-      starts, or every row selects between it and the state before, and its gradient is
-      summed up after the scan.
-    skew: a map is padded and read as rows of another length, or its padded rows are
-      concatenated. The latter has a gradient of its own, for reverse mode only.
-    convolution: masked convolutions as a product for each tap, or as XLA's
-      convolution.
-    logits: the training loss from the logits of all channels in one array
-      [..., C, levels], or from an array for each channel.
-    unroll: steps of an LSTM in one iteration of the compiled loop.
-    images_per_strip: how many images stand side by side in the Diagonal BiLSTM's
-      skewed map, at most.
+    gates_gradient: how the gradients of h and c become that of an LSTM's gates.
+      `select` picks one of them for each gate. `concatenate` puts them side by side,
+      which XLA does not vectorise on a CPU.
+    kernel_gradient: where the gradient of an LSTM's K_ss is computed. `in_scan` sums it
+      up in the reverse scan. `after_scan` is one product after that.
+    saved: dtype of the derivatives of h and c that an LSTM's forward scan saves. `wide`
+      is at least float32. `narrow` is the dtype of the products.
+    row_start: how the Diagonal BiLSTM starts a row. `slice` writes the initial state to
+      the row that starts. `select` lets every row select between the initial state and
+      the state before; the gradient of the initial state is summed up after the scan.
+    skew: how a map is skewed. `reshape` pads the map and reads it as rows of another
+      length. `concatenate` puts its padded rows side by side; it has a gradient of its
+      own, for reverse mode only.
+    convolution: how a masked convolution is computed. `products` is one matrix product
+      for each tap. `xla` is XLA's convolution.
+    logits: how the training loss takes the logits. `together` is one array for all
+      channels, [..., C, levels]. `by_channel` is an array for each channel.
+    unroll: number of steps of an LSTM in one iteration of the compiled loop.
+    images_per_strip: largest number of images side by side in the Diagonal BiLSTM's
+      skewed map.
   """
 
   gates_gradient: str = AUTO

@@ -127,7 +127,7 @@ def _start_row(
   """Put the initial state to the left of the row that starts at step t.
 
   Args:
-    states: of the step before, [D, H, B, h].
+    states: the states of the step before, [D, H, B, h].
     t: the step, counted from where row 0 started. From H on no row starts.
     initial: [D, h].
   """

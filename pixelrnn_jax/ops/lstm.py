@@ -197,8 +197,8 @@ class Derivatives(NamedTuple):
     gates: by the gates before their activation, [..., 4h]. For o it is the
       derivative of h_t with c_t held: tanh(c_t) sigma'(o). For f, i and g it is that
       of c_t: c_{t-1} sigma'(f), g sigma'(i) and i tanh'(g).
-    hidden: of h_t by c_t, o (1 - tanh(c_t)^2), [..., h].
-    cell: of c_t by c_{t-1}, which is f, [..., h].
+    hidden: the derivative of h_t by c_t, o (1 - tanh(c_t)^2), [..., h].
+    cell: the derivative of c_t by c_{t-1}, which is f, [..., h].
   """
 
   gates: Float[Array, "*N G"]
@@ -235,7 +235,7 @@ def _gates_gradient(
   """Return the gradient of the gates before their activation.
 
   Args:
-    derivatives: of this step.
+    derivatives: the derivatives of this step.
     hidden: the gradient of h_t, [..., h].
     cell: the gradient of c_t, [..., h].
     way: `select` or `concatenate`; see `Choices.gates_gradient`.

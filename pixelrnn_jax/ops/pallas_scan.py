@@ -44,7 +44,8 @@ class _Taps:
   Attributes:
     batch: B.
     own: the tap that is the position's own state.
-    around: of each other tap (tap, places from the position: -1 is the one before).
+    around: (tap, offset in places) for each other tap. An offset of -1 is the place
+      before.
     padding: places beyond the first and beyond the last one.
     initial_padding: they hold the initial state, and zeros otherwise.
     period: place s starts anew from the initial states at each step t where
@@ -279,7 +280,7 @@ def _backward_kernel(
 
   Args:
     taps: see `_Taps`.
-    gradient: of the states, [M, h].
+    gradient: the gradient of the states, [M, h].
     by_gates: the derivatives, [M, 4h]; see `lstm.Derivatives`.
     by_cell: [M, h].
     forget: [M, h].
@@ -288,8 +289,8 @@ def _backward_kernel(
     hidden0: out, that of the initial states, still a sum for each image, [B, h].
     cell0: [B, h].
     own: kept from step to step, the gradient of the positions' own states, [N, h].
-    cell: of their cell states, [N, h].
-    around: of the states around, [2, N + padding, h], twice.
+    cell: the gradient of their cell states, [N, h].
+    around: the gradient of the states around, [2, N + padding, h], twice.
   """
   size, units = gradient.shape
   positions, edge = len(own), taps.padding * taps.batch

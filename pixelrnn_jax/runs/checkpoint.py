@@ -125,7 +125,8 @@ class Checkpoints:
     Args:
       step: `state.step`. There must be no checkpoint of that step.
       state: on the host.
-      iterator: of the training data. Its next batch is that of the next step.
+      iterator: the iterator of the training data. Its next batch is that of the next
+        step.
       validation_nats: see Info.
       data: see Info.
       accumulate: see Info.
@@ -162,7 +163,7 @@ class Checkpoints:
     """Add the validation figure of a checkpoint that was saved without one.
 
     Args:
-      step: of the checkpoint.
+      step: the step of the checkpoint.
       nats: see Info.
     """
     if jax.process_index() == 0:

@@ -97,7 +97,7 @@ def false_claim(path: str, item: str, template: Any) -> str:
   """Return a claim of a checkpoint or config that the bytes contradict; "" if none.
 
   Args:
-    path: of the checkpoint, in which `problem` has found none.
+    path: the path of the checkpoint, in which `problem` has found none.
     item: the name of Orbax's item.
     template: a tree of arrays or shapes that is to be read.
   """

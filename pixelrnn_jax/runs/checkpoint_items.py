@@ -57,7 +57,7 @@ class Info:
     processes: number of processes of the run.
     data: description of the images that it was trained on.
     accumulate: parts of a device's batch; see TrainConfig.
-    device_kind: of the first device.
+    device_kind: the kind of the first device.
     jax: version.
     settings: others that change the rounding, by name; see `parallel.settings`.
     sums: whether the checkpoint had its `sums.json` from the start.
@@ -82,7 +82,7 @@ class CheckpointItems:
     """Open Orbax's checkpointers; use the object as a context.
 
     Args:
-      directory: of the checkpoints.
+      directory: the directory of the checkpoints.
     """
     self.directory = directory
     self._stack = contextlib.ExitStack()
@@ -151,7 +151,7 @@ class CheckpointItems:
     """Return the train state of a checkpoint, NumPy arrays.
 
     Args:
-      name: of the checkpoint, which `checkpoint_files.problem` has looked at.
+      name: the name of the checkpoint, which `checkpoint_files.problem` has looked at.
       template: a tree of arrays, or shapes, of the state's shapes and dtypes. If its
         `opt_state` is None, only the parameters are read.
       iterator: moved to the checkpoint's position, if given.

@@ -32,7 +32,7 @@ class TrainedModel:
   """The content of a file.
 
   Attributes:
-    config: of the run.
+    config: the configuration of the run.
     params: the parameters, NumPy arrays.
     step: number of steps that they were trained for.
     evaluation: the run's `evaluation.json`.
@@ -82,7 +82,7 @@ def round_parameters(params: PyTree, bits: int) -> PyTree:
       x = m 2^e,  1/2 <= |m| < 1    ->    round(m 2^bits) 2^(e - bits)
 
   Args:
-    params: of float32, which has 24 bits.
+    params: parameters of float32, which has 24 bits.
     bits: to keep.
   """
   def rounded(x):
@@ -96,10 +96,10 @@ def write(path: str, config: Config, params: PyTree, evaluation: dict) -> None:
   """Write such a file; the same input gives the same bytes.
 
   Args:
-    path: of the file.
-    config: of the run.
+    path: the path of the file.
+    config: the configuration of the run.
     params: the parameters.
-    evaluation: of these parameters, as in `evaluation.json`.
+    evaluation: the evaluation of these parameters, as in `evaluation.json`.
   """
   arrays = traverse_util.flatten_dict(params, sep="/")
   about = {"config": json.loads(to_json(config)), "evaluation": evaluation}

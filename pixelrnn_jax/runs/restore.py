@@ -24,10 +24,10 @@ class Run:
   """A trained model.
 
   Attributes:
-    config: of the run.
+    config: the configuration of the run.
     model: see `build_model`.
-    params: of the checkpoint, on the default device.
-    step: of the checkpoint.
+    params: the parameters of the checkpoint, on the default device.
+    step: the step of the checkpoint.
     data: description of the images that it was trained on; "" if it is not known.
   """
 
@@ -136,7 +136,8 @@ def restore(
   If a checkpoint is damaged, a warning is printed and the next good one is used.
 
   Args:
-    workdir: of the run, or the name of a model in the package, "mnist" or "photos".
+    workdir: the work directory of the run, or the name of a model in the package,
+      "mnist" or "photos".
     which: `last`, or `best` for the lowest validation NLL.
 
   Returns:

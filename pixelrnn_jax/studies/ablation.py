@@ -59,8 +59,8 @@ class Variant:
   """One of the runs.
 
   Attributes:
-    name: of its work directory, and in the table.
-    config: of the run.
+    name: the name of its work directory, and its name in the table.
+    config: the configuration of the run.
     paper: the paper's figure, bits/dim, if this is one of its experiments.
   """
 
@@ -182,7 +182,7 @@ def format_results(records: Sequence[dict], diverged: Sequence[str] = ()) -> str
   """Return the records of `ablate` as a Markdown table with notes.
 
   Args:
-    records: of the runs that are done.
+    records: the records of the runs that are done.
     diverged: a line for each run that diverged.
   """
   unit, figure, error = _fields(records)

@@ -58,8 +58,8 @@ class Plan:
     scans: configs whose scans are measured.
     choices: (config, fields of the model): a training step for each other value of
       each field (`other_values`), and one of the defaults to set beside them.
-    choices_layers: of the networks of `choices`. Fewer than a config has, as there
-      are many programs to compile.
+    choices_layers: the number of layers of the networks of `choices`. Fewer than a
+      config has, as there are many programs to compile.
     repeats: timed runs of each line, after one to warm up.
     memory: bytes of a device, for one that does not say how many it has.
   """
@@ -122,15 +122,15 @@ class Row:
   Attributes:
     name: what was run.
     images: that a run covers.
-    seconds: of a run.
-    compile_seconds: of the program, while those of its group compile too. Of sampling
-      it is the time of the first draw, which compiles and draws.
+    seconds: the seconds of a run.
+    compile_seconds: the time to compile the program, while those of its group compile
+      too. Of sampling it is the time of the first draw, which compiles and draws.
     flops_per_second: counted, see `training_speed`.
-    fraction_of_peak: of the largest matrix product's.
+    fraction_of_peak: the fraction of the rate of the largest matrix product.
     memory: bytes of each accelerator, or of the whole CPU.
     spread: the shortest and the longest run.
-    nats: of the test images, after training.
-    nats_standard_error: of `nats`.
+    nats: the nats of a test image, after training.
+    nats_standard_error: the standard error of `nats`.
   """
 
   name: str
@@ -172,7 +172,7 @@ def measure_all(
 
   Args:
     plan: what to measure.
-    dtype: of the products, in all parts but the training.
+    dtype: the dtype of the products, in all parts but the training.
     output: a directory for `measurements.json` and `table.md`; made if it is not there.
     minutes: after so many no part begins. The one in progress is finished.
     say: gets a line as each part ends.
@@ -247,7 +247,7 @@ def largest_batch(
   Args:
     planned: bytes that the training step of `config` takes on each device, as its
       compiler plans them; None if it does not say.
-    config: of a training.
+    config: the configuration of a training.
     devices: over which the batch is split.
     memory: bytes of each device.
 
@@ -259,13 +259,13 @@ def largest_batch(
   if planned is None:
     raise InputError("The compiler does not say how much memory a step takes.")
   state = _state_bytes(config)
-  of_image = (planned - state) / (batch // devices)
-  of_device = int((_USABLE * memory - state) / of_image)
-  if of_device > 8:  # whole tiles
-    of_device -= of_device % 8
-  if of_device * devices <= batch:
+  image_bytes = (planned - state) / (batch // devices)
+  images = int((_USABLE * memory - state) / image_bytes)  # on each device
+  if images > 8:  # whole tiles
+    images -= images % 8
+  if images * devices <= batch:
     raise InputError(f"No larger batch than the config's {batch} fits.")
-  return of_device * devices
+  return images * devices
 
 
 def other_values(field: str) -> list:

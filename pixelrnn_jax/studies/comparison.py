@@ -34,10 +34,10 @@ class Row:
   """A model's figures.
 
   Attributes:
-    name: of the work directory.
-    kind: of the network.
+    name: the name of the work directory.
+    kind: the kind of the network.
     parameters: number of parameters.
-    step: of the checkpoint.
+    step: the step of the checkpoint.
     bits: bits per value of each image, float64 [N].
     bound: whether they are upper bounds (several scales).
   """
@@ -57,8 +57,8 @@ def compare(
   """Evaluate runs on the same images, and compress those with other codecs.
 
   Args:
-    workdirs: of the runs, or names of models in the package. The differences are from
-      the first one.
+    workdirs: the work directories of the runs, or names of models in the package. The
+      differences are from the first one.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
     say: called with a line for each run that is begun.
@@ -114,7 +114,7 @@ def format_comparison(
   """Return the table of `compare`.
 
   Args:
-    rows: of the models.
+    rows: the rows of the models.
     source: the images.
     codecs: bits per value by name.
   """

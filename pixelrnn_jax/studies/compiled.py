@@ -4,15 +4,16 @@ A program is compiled ahead of time for a device that is only described. Nothing
 so no time is measured. What can be read from the compiled program:
 
     memory       as the compiler plans it, of one device
-    kernels      fusions, products, copies that one step runs, loops counted through
-    iterations   of all loops
+    kernels      the number of fusions, products and copies that one step runs, with
+                 each iteration of a loop counted
+    iterations   the number of iterations of all loops
     time         TPU only: the compiler's own estimate of each kernel's cycles, summed.
                  It can be ten times too high. Orderings can be trusted, milliseconds
                  cannot.
-    launches     GPU only: of the graphs (command buffers) into which kernels are
-                 gathered, and of the kernels outside of them
+    launches     GPU only: the number of launches, of the graphs (command buffers) into
+                 which kernels are gathered and of the kernels outside of them
 
-The parts of the model (`PARTS`) are told by `jax.named_scope`.
+`jax.named_scope` marks the parts of the model (`PARTS`).
 """
 
 import collections
@@ -50,7 +51,7 @@ class Target:
   Attributes:
     backend: `tpu` or `gpu`.
     topology: TPU only: the name of a slice of four chips.
-    bytes: of a device's memory.
+    bytes: the bytes of a device's memory.
     clock: TPU only: cycles a second.
     peak: bfloat16 operations a second, from the maker's data sheet.
   """
@@ -112,7 +113,7 @@ def described_devices(name: str, count: int) -> list[jax.Device]:
   """Return devices of a target, none of which need be there.
 
   Args:
-    name: of the target.
+    name: the name of the target.
     count: how many.
 
   Raises:
@@ -159,11 +160,11 @@ class Summary:
 
   Attributes:
     kernels: how many run.
-    iterations: of loops.
+    iterations: the number of iterations of all loops.
     milliseconds: the compiler's estimate; None on a GPU.
-    launches: of graphs; None on a TPU.
-    parts: of each part, "NAME forward" or "NAME backward", what `milliseconds` is of
-      the whole, or on a GPU `kernels`.
+    launches: the number of launches of graphs; None on a TPU.
+    parts: the milliseconds of each part, "NAME forward" or "NAME backward", or on a
+      GPU its number of kernels.
   """
 
   kernels: int
@@ -179,7 +180,7 @@ class Instruction:
 
   Attributes:
     name: without the %.
-    shape: of its result, as text.
+    shape: the shape of its result, as text.
     opcode: `fusion`, `while`, ...
     text: the rest of the line: operands and attributes.
   """
@@ -241,7 +242,7 @@ def executed(
 
   Args:
     computations: from `parse_hlo`.
-    name: of the computation.
+    name: the name of the computation.
     times: how often it runs.
     part: that it belongs to where its instructions do not say.
 
@@ -332,7 +333,7 @@ def summarize_gpu(text: str, thunks: str, metadata: str) -> Summary:
           r'profile_annotation: "([^"]*)"\s+thunk_id: (\d+)', metadata)}
   known = {i.name: (i, part) for i, _, part in executed(computations, entry)}
   kernels = iterations = launches = trips = 0
-  of_parts = collections.Counter()
+  parts = collections.Counter()
   bodies = [(-1, 1)]  # around this line: their indentation, and how often they run
   in_condition = False
   for line in thunks.splitlines():
@@ -356,8 +357,8 @@ def summarize_gpu(text: str, thunks: str, metadata: str) -> Summary:
       launches += times
     elif kind not in _NO_KERNELS:
       kernels += times
-      of_parts[part or "other"] += times
-  return Summary(kernels, iterations, None, launches, dict(of_parts.most_common()))
+      parts[part or "other"] += times
+  return Summary(kernels, iterations, None, launches, dict(parts.most_common()))
 
 
 @dataclasses.dataclass
@@ -395,7 +396,7 @@ def programs(config: Config, devices: list[jax.Device], samples: int) -> list[Pr
   state = jax.eval_shape(
       lambda key: init_state(model, optimizer, key, shape), jax.random.key(0))
 
-  def of_devices(size, rest, dtype):
+  def on_devices(size, rest, dtype):
     return jax.ShapeDtypeStruct((len(devices), size, *rest), dtype)
 
   step = parallel.make_train_step(
@@ -406,18 +407,19 @@ def programs(config: Config, devices: list[jax.Device], samples: int) -> list[Pr
   found = [Program(
       "step", batch,
       functools.partial(
-          step.lower, state, of_devices(batch // len(devices), shape, jnp.uint8)),
+          step.lower, state, on_devices(batch // len(devices), shape, jnp.uint8)),
       operations)]
   if samples:
     keys = jax.eval_shape(
         lambda key: jax.random.split(key, (len(devices), samples)), jax.random.key(0))
     scales = config.model.scale_shapes()
+    sampler: Any = make_completer(cast(Any, model), tuple(devices))
     found.append(Program(
         "sampler", samples * len(devices),
         functools.partial(
-            make_completer(cast(Any, model), tuple(devices)).lower, {"params": state.params},
-            keys, tuple(of_devices(samples, scale, jnp.uint8) for scale in scales),
-            tuple(of_devices(samples, scale[:2], bool) for scale in scales),
+            sampler.lower, {"params": state.params}, keys,
+            tuple(on_devices(samples, scale, jnp.uint8) for scale in scales),
+            tuple(on_devices(samples, scale[:2], bool) for scale in scales),
             jax.ShapeDtypeStruct((), jnp.float32)),
         0.0))
   return found
@@ -473,14 +475,14 @@ class Result:
     changes: fields that were changed, as given.
     target: the device's name.
     program: `step` or `sampler`.
-    dtype: of the products.
+    dtype: the dtype of the products.
     chips: how many devices.
-    images: of all devices.
-    gib: of memory that a device needs.
+    images: the number of images of all devices.
+    gib: the GiB of memory that a device needs.
     fits: whether it has so much.
     operations: counted, of products, in all; 0 where they are not counted.
-    summary: of one device's program.
-    versions: of JAX and its compilers.
+    summary: the summary of one device's program.
+    versions: the versions of JAX and its compilers.
   """
 
   config: str
@@ -500,7 +502,7 @@ class Result:
     """Return what two results must share to be compared."""
     return (self.config, self.target, self.program, self.dtype, self.chips, self.images)
 
-  def of_peak(self) -> float | None:
+  def fraction_of_peak(self) -> float | None:
     """Return the estimated fraction of the devices' peak, None where unknown."""
     seconds = (self.summary.milliseconds or 0.0) / 1e3
     if not (seconds and self.operations):
@@ -535,7 +537,7 @@ def lines(result: Result, before: Result | None = None) -> list[str]:
   """Return a result's lines: its figures, those before, and where the time goes.
 
   Args:
-    result: of a program.
+    result: the result of a program.
     before: the same program in the baseline.
   """
   unit = "kernels" if result.summary.milliseconds is None else "est. ms"
@@ -562,7 +564,7 @@ def _cells(result: Result) -> list[float | None]:
   summary = result.summary
   return [
       result.images, result.gib, summary.kernels, summary.iterations,
-      summary.launches, summary.milliseconds, result.of_peak()]
+      summary.launches, summary.milliseconds, result.fraction_of_peak()]
 
 
 def _figures(label: str, result: Result) -> str:

@@ -34,8 +34,8 @@ class Sizes:
   """Bytes of the same images.
 
   Attributes:
-    together: of one file of all images.
-    each: of a file for each image, summed; None if it was not measured.
+    together: the bytes of one file of all images.
+    each: the bytes of a file for each image, summed; None if it was not measured.
   """
 
   together: int
@@ -58,7 +58,7 @@ def compress_images(
   """Compress images, check that they come back, and compare with other codecs.
 
   Args:
-    workdir: of the run, or the name of a model in the package.
+    workdir: the work directory of the run, or the name of a model in the package.
     patterns: the user's own images; see `data.GivenImages`.
     split: its images are taken, if there are no patterns.
     num: number of images, the first ones. The default is all.
@@ -123,9 +123,10 @@ def decompress_images(
   """Write the images of a compressed file as PNG files.
 
   Args:
-    workdir: of the run that compressed them, or the name of a model in the package.
-    path: of the compressed file.
-    folder: of the PNG files. It is made if it does not exist.
+    workdir: the work directory of the run that compressed them, or the name of a model
+      in the package.
+    path: the path of the compressed file.
+    folder: the folder of the PNG files. It is made if it does not exist.
     which: `last` or `best` checkpoint.
     batch_size: see `coding.decompress`.
     overwrite: whether existing files are replaced.
@@ -200,7 +201,7 @@ def format_sizes(
   Args:
     values: number of values of all images.
     bits: the negative log-likelihood of all images, in bits.
-    config: of the model.
+    config: the configuration of the model.
     sizes: by codec.
   """
   bound = "<= " if bound_note(config) else ""

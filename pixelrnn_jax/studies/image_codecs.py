@@ -28,7 +28,7 @@ def available(levels: int) -> dict[str, Callable[[np.ndarray, int], bytes]]:
   """Return the codecs that are installed here, by name.
 
   Args:
-    levels: of the images.
+    levels: the number of levels of the images.
 
   Returns:
     Functions from uint8 [h, w, C], values 0 to levels - 1, and `levels` to a file.

@@ -106,7 +106,7 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
   """Time both samplers and the coder on one device, with untrained parameters.
 
   Args:
-    config: of the model.
+    config: the configuration of the model.
     batch: images drawn together.
     calls: batches of the cached sampler and passes of the plain one whose median
       counts.

@@ -54,7 +54,7 @@ class Work:
   """What a run cannot do without; see the top of this file.
 
   Attributes:
-    operations: of products, two for a multiply-add.
+    operations: operations of products, two for a multiply-add.
     bytes: read or written.
     tanh: values.
   """
@@ -69,7 +69,7 @@ class Rates:
   """What all devices together reach in one thing at a time, a second.
 
   Attributes:
-    operations: of the largest matrix product.
+    operations: operations of the largest matrix product.
     bytes: read and written, copying 128 MiB.
     tanh: values, of 2^18 of them, which a CPU's caches hold; of 2^24 elsewhere.
   """
@@ -93,7 +93,7 @@ class Measurement:
 
   Attributes:
     name: what was run.
-    compile_seconds: of the program.
+    compile_seconds: the time to compile the program.
     seconds: median of a run; `spread` is (the smallest, the largest).
     images: that a run covers.
     work: counted, of a run.
@@ -262,20 +262,20 @@ def prepare_scans(
   if counts[0] > 1 and jax.default_backend() == "cpu":
     counts.append(1)
   for implementation, devices in itertools.product(implementations, counts):
-    of_device = batch // devices
+    share = batch // devices
     options: dict[str, Any] = dict(
         implementation=implementation, choices=config.choices)
     if config.kind == "row_lstm":
       scan = functools.partial(ops.row_scan, **options)
-      inputs, stack = (height, width, of_device, 4 * h), ()
+      inputs, stack = (height, width, share, 4 * h), ()
     else:
-      images = 1
+      per_strip = 1
       if implementation != "autodiff":
         model: Any = build_model(config)
-        images = model.layer.images_per_strip(of_device)
-      options["width"] = width if images > 1 else None
+        per_strip = model.layer.images_per_strip(share)
+      options["width"] = width if per_strip > 1 else None
       scan = functools.partial(_diagonal, options)
-      inputs, stack = (2, height, images * width, of_device // images, 4 * h), (2,)
+      inputs, stack = (2, height, per_strip * width, share // per_strip, 4 * h), (2,)
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (devices, *inputs)).astype(config.dtype)
     kernel = jax.random.normal(keys[1], (*stack, taps, h, 4 * h)) * (taps * h) ** -0.5
@@ -312,7 +312,7 @@ def _diagonal(
   """Return `diagonal_scan` of maps that are not skewed.
 
   Args:
-    options: of `diagonal_scan`.
+    options: the options of `diagonal_scan`.
     inputs: [D, H, W, B, 4h].
     kernel: see `diagonal_scan`.
     hidden: see `diagonal_scan`.
@@ -437,7 +437,8 @@ def memory(compiled, devices: int = 1) -> int | None:
 
   Args:
     compiled: the program.
-    devices: of a CPU that run it at once; an accelerator's memory is its own.
+    devices: the number of a CPU's devices that run it at once; an accelerator's memory
+      is its own.
   """
   analysis = compiled.memory_analysis()
   if analysis is None:

@@ -155,7 +155,7 @@ def image_nats(
     source: images, from `data.load_source`.
     config: for the batch size and the image's shape.
     stop: called after each batch. True ends the evaluation.
-    label: of the progress bar.
+    label: the label of the progress bar.
 
   Returns:
     Nats of each of the model's S scales, float64 [N, S], in the order of the images;
@@ -186,7 +186,7 @@ def summarize_scales(
 
   Args:
     nats: float64 [N, S].
-    config: of the model.
+    config: the configuration of the model.
     groups: see `summarize`.
     kind: see `summarize`.
 
@@ -209,7 +209,7 @@ def summarize(
   """Return the figures of negative log-likelihoods.
 
   Args:
-    nats: of the images, float64 [N].
+    nats: the nats of the images, float64 [N].
     image_shape: (H, W, C) of an image.
     groups: the number of each image's group, [N], for images that are not independent;
       see `standard_error`.
@@ -291,8 +291,8 @@ def evaluate_run(
   """Evaluate a checkpoint, print the figures and write `evaluation.json`.
 
   Args:
-    workdir: of the run, or the name of a model in the package. For such a model nothing
-      is written.
+    workdir: the work directory of the run, or the name of a model in the package. For
+      such a model nothing is written.
     split: `test`, `validation` or `train`.
     which: `last` or `best` checkpoint.
     moved: see `load_images`.
@@ -355,14 +355,14 @@ def report(
   """Print an evaluation and write it to `evaluation.json`, on process 0.
 
   Args:
-    workdir: of the run. None writes nothing.
-    config: of the run.
-    step: of the checkpoint.
+    workdir: the work directory of the run. None writes nothing.
+    config: the configuration of the run.
+    step: the step of the checkpoint.
     which: how the checkpoint was chosen, `last` or `best`.
     split: the split that was evaluated.
-    description: of the data.
+    description: the description of the data.
     evaluation: the figures.
-    dtype: of the products that the figures were computed with.
+    dtype: the dtype of the products that the figures were computed with.
 
   Returns:
     The record: the figures, and the split, data, checkpoint, device and versions.
@@ -380,13 +380,17 @@ def report(
       "versions": {name: _version(name) for name in PACKAGES},
   }
   if jax.process_index() == 0:
-    progress.say(
-        f"{split}: {evaluation} over {evaluation.over()} ({description};"
-        f" {which} checkpoint, step {step}; products in {record['products']})"
-    )
-    if workdir is not None:
-      files.write_text(
-          os.path.join(workdir, layout.EVALUATION), json.dumps(record, indent=2) + "\n")
+    # Neither a disk that fails nor a reader that is gone takes the figures away.
+    try:
+      if workdir is not None:
+        files.write_text(
+            os.path.join(workdir, layout.EVALUATION),
+            json.dumps(record, indent=2) + "\n")
+    finally:
+      progress.say(
+          f"{split}: {evaluation} over {evaluation.over()} ({description};"
+          f" {which} checkpoint, step {step}; products in {record['products']})"
+      )
   return record
 
 
@@ -396,8 +400,8 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
   Figures of a model in bfloat16 do not count.
 
   Args:
-    workdir: of the run.
-    step: of the checkpoint.
+    workdir: the work directory of the run.
+    step: the step of the checkpoint.
 
   Returns:
     The record; None if there is none, or one of something else.

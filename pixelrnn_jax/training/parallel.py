@@ -38,8 +38,8 @@ def use_cores(*configs: Config) -> None:
   number of devices, for models of h > 128, or after JAX's first computation.
 
   Args:
-    *configs: of the runs that follow. The number of cores divides the training batch of
-      each.
+    *configs: the configurations of the runs that follow. The number of cores divides
+      the training batch of each.
 
   Raises:
     InputError: a config cannot work.
@@ -193,7 +193,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   through the host, because devices of other processes cannot be copied to directly.
 
   Args:
-    tree: of arrays.
+    tree: a tree of arrays.
     devices: the devices. The default is all devices.
   """
   mesh = Mesh(np.array(devices or jax.devices()), (step.AXIS,))
@@ -220,7 +220,7 @@ def wait(results: list) -> None:
   is waited for.
 
   Args:
-    results: of the steps so far.
+    results: the results of the steps so far.
   """
   several_cpus = jax.default_backend() == "cpu" and jax.local_device_count() > 1
   jax.block_until_ready(results[-1:] if several_cpus else results[-2:-1])

@@ -19,9 +19,9 @@ class Caption:
   Attributes:
     what: the picture in words, such as "64 samples".
     config: the configuration's name.
-    step: of the parameters; None if they are not trained.
+    step: the step of the parameters; None if they are not trained.
     data: description of the images that are shown, or that the model was trained on.
-    seed: of the picture's random numbers; None if it has none.
+    seed: the seed of the picture's random numbers; None if it has none.
   """
 
   what: str

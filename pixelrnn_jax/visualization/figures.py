@@ -68,7 +68,7 @@ def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figur
 
   Args:
     images: integers [N, H, W, C], 0 or 1.
-    probabilities: of a 1, [N, H, W, C].
+    probabilities: the probabilities of a 1, [N, H, W, C].
   """
   names = [f"p({c or 'x'} = 1 | before)" for c in CHANNELS[images.shape[-1]]]
   return _maps_figure(images, probabilities, names, 2, 1.0, ["image"])
@@ -168,7 +168,7 @@ def curves_figure(
     curves: the name of each run, and its (place, figure) pairs of training and of
       validation. Either may be empty. A place is a number of steps, or what `label`
       says.
-    unit: of the figures.
+    unit: the unit of the figures.
     title: above the diagram.
     label: below the horizontal axis.
   """
@@ -186,12 +186,12 @@ def ablation_figure(
   """Draw the test figure of each run, and beside them the learning curves.
 
   Args:
-    figures: of the runs.
+    figures: the figures of the runs.
     errors: their standard errors.
     bounds: whether each of them is an upper bound.
     papers: the paper's figure for each, or None.
-    curves: of the runs, see `curves_figure`, in the same order and colours.
-    unit: of all of them.
+    curves: the curves of the runs, see `curves_figure`, in the same order and colours.
+    unit: the unit of all figures.
     title: above the diagram.
   """
   figure = Figure((12, 3.5 + 0.25 * len(figures)), dpi=_DPI, layout="constrained")
@@ -285,7 +285,7 @@ def times_figure(
   """Draw times as bars with their spread, each above its floor, part by part.
 
   Args:
-    names: of the times.
+    names: the names of the times.
     seconds: medians.
     spreads: (least, largest) of each.
     floors: seconds of each part of the necessary work, by name, for each time.
@@ -329,7 +329,7 @@ def save_figure(
 
   Args:
     figure: the figure.
-    path: of the PNG.
+    path: the path of the PNG.
     caption: in the PNG's metadata.
     below: whether the caption is also drawn below the figure.
   """
@@ -352,7 +352,7 @@ def _maps_figure(
     images: integers [N, H, W, C].
     maps: [N, H, W, C].
     names: above the maps of the C channels.
-    levels: of the images.
+    levels: the number of levels of the images.
     most: the end of the scale of colours.
     titles: above each image, or one title above each column of images.
   """

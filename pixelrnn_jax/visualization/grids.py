@@ -31,7 +31,7 @@ def save_grid(
 
   Args:
     images: integers [N, H, W, C], values 0 to levels - 1, C = 1 or 3.
-    path: of the PNG. It is written as a whole or not at all.
+    path: the path of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
     columns: images in a row. By default the grid is about square.
     scale: a value becomes scale x scale pixels. By default an image has at most 192
@@ -74,7 +74,7 @@ def save_completions(
     images: the originals, integers [N, H, W, C], values 0 to levels - 1.
     known: bool [H, W] or [N, H, W], false where a pixel was hidden.
     completions: [N, K, H, W, C], K of each image.
-    path: of the PNG. It is written as a whole or not at all.
+    path: the path of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
     scale: a value becomes scale x scale pixels; see `save_grid`.
     caption: below the picture, and in the PNG's metadata.
@@ -123,7 +123,7 @@ def save_grown(
   Args:
     small: integers [N, h, w, C], values 0 to levels - 1.
     grown: [N, K, H, W, C], K of each image, with H = f h and W = f w, f whole.
-    path: of the PNG. It is written as a whole or not at all.
+    path: the path of the PNG. It is written as a whole or not at all.
     levels: 0 is drawn as 0 and levels - 1 as 255.
     originals: [N, H, W, C], the images of which the small ones were made.
     scale: a value of a large image becomes scale x scale pixels; see `save_grid`.

@@ -25,7 +25,7 @@ def draw_curves(
   """Draw learning curves of runs: training and validation, from `metrics.jsonl`.
 
   Args:
-    workdirs: of the runs.
+    workdirs: the work directories of the runs.
     unit: `nats` (per image) or `bits/dim`. The default is nats if all models are
       binary.
     output: path of the PNG. The default is in `samples/` of a single run, or in
@@ -74,11 +74,12 @@ def draw_curves(
   if len(set(notes)) == 1:
     title = notes[0]
   else:  # figures on different data are side by side, so each is described
-    of_note = {note: [] for note in notes}
+    names_by_note = {note: [] for note in notes}
     for name, note in zip(names, notes, strict=True):
-      of_note[note].append(name)
+      names_by_note[note].append(name)
     title = " | ".join(
-        f"{', '.join(of)}: {note}" for note, of in of_note.items())
+        f"{', '.join(described)}: {note}"
+        for note, described in names_by_note.items())
   from pixelrnn_jax.visualization import figures  # Matplotlib takes a second
 
   figure = figures.curves_figure(curves, UNITS[unit], title, AXES[against])
@@ -94,7 +95,7 @@ def curve_points(workdir: str, unit: str, against: str = "steps") -> dict:
   """Return the figures of a run by step or by minutes, from `metrics.jsonl`.
 
   Args:
-    workdir: of the run.
+    workdir: the work directory of the run.
     unit: one of `UNITS`.
     against: one of `AXES`.
 
@@ -112,8 +113,8 @@ def curve_points(workdir: str, unit: str, against: str = "steps") -> dict:
     places = training_minutes(lines, read_config(workdir).train.batch_size)
   for line, place in zip(lines, places, strict=True):
     for part in PARTS:
-      figure, of = line.get(f"{part}/{field}"), line.get("data", "")
-      if isinstance(figure, (int, float)) and isinstance(of, str):
+      figure, data = line.get(f"{part}/{field}"), line.get("data", "")
+      if isinstance(figure, (int, float)) and isinstance(data, str):
         points.setdefault(part, []).append((float(place), figure))
-        points[f"{part} data"] = of
+        points[f"{part} data"] = data
   return points

@@ -24,7 +24,7 @@ class LiveCurve:
     """Show nothing yet.
 
     Args:
-      workdir: of the run.
+      workdir: the work directory of the run.
       seconds: the least time between two drawings, as one takes a part of a second. A
         validation, of which there are few, is shown at once.
     """

@@ -40,8 +40,8 @@ def output_path(
     output: the user's path. Without it the name says what is drawn, and the folder is
       the work directory's `samples/`, or `runs/pictures/` for a model in the package.
     kind: what is drawn.
-    seed: of the key, if there is one.
-    temperature: of the samples.
+    seed: the seed of the key, if there is one.
+    temperature: the temperature of the samples.
 
   Raises:
     InputError: no picture can be written there.

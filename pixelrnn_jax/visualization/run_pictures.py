@@ -54,10 +54,10 @@ def draw_samples(
   """Draw a grid of samples.
 
   Args:
-    workdir: of the run.
+    workdir: the work directory of the run.
     num: number of samples.
     temperature: see `sample`.
-    seed: of the key. The first samples of a seed do not depend on `num`.
+    seed: the seed of the key. The first samples of a seed do not depend on `num`.
     which: `last` or `best` checkpoint.
     output: path of the PNG.
     batch_size: images that a device draws at a time.
@@ -380,10 +380,10 @@ def draw_receptive_field(
 
   Args:
     config: its model is drawn with random parameters.
-    workdir: of a trained run.
+    workdir: the work directory of a trained run.
     pixel: (row, column). The default is the middle one.
     num: number of random images over which gradients are averaged.
-    seed: of the images and, with a config, of the parameters.
+    seed: the seed of the images and, with a config, of the parameters.
     which: `last` or `best` checkpoint of the run.
     output: path of the PNG. The default is in `samples/` of the run, or in
       `runs/pictures/`.

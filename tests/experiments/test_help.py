@@ -61,11 +61,11 @@ def test_every_program_says_what_it_is_and_takes(texts):
 
 
 def test_configurations_and_fields(texts):
-  of_config = {name for name, tree in PROGRAMS.items() if takes_a_config(tree)}
-  assert of_config >= {"train.py", "plot.py", "benchmark_scan.py"}
+  with_config = {name for name, tree in PROGRAMS.items() if takes_a_config(tree)}
+  assert with_config >= {"train.py", "plot.py", "benchmark_scan.py"}
   for program, text in texts.items():
-    assert ("--config=NAME" in text) == (program in of_config)
-    if program not in of_config:
+    assert ("--config=NAME" in text) == (program in with_config)
+    if program not in with_config:
       continue
     for name, function in (*CONFIGS.items(), *VARIANTS.items()):
       line, = re.findall(rf"^  (?:NAME:)?{name} +(\S.*)$", text, re.MULTILINE)

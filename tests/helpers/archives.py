@@ -91,7 +91,7 @@ def record(monkeypatch, name: str, folder: pathlib.Path, server: str = ""):
 
   Args:
     monkeypatch: pytest's.
-    name: of the data set.
+    name: the name of the data set.
     folder: with files under the names of the record.
     server: an address that takes the place of theirs.
   """

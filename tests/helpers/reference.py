@@ -189,16 +189,16 @@ def logits(config, params, image, small=None):
   x = masked_conv(x, **params["first"], kind="A", channels=channels)
   skips = 0
   for number in range(config.layers):
-    of_layer = {
+    weights = {
         name: {k: v[number] for k, v in leaves.items()}
         for name, leaves in params["layers"].items()
     }
-    features = layer(config.kind, x, of_layer, channels, condition)
-    y = one(features, "up", of_layer)
+    features = layer(config.kind, x, weights, channels, condition)
+    y = one(features, "up", weights)
     if config.residual:
       y = y + x
     if config.skip:
-      skips = skips + one(features, "skip", of_layer)
+      skips = skips + one(features, "skip", weights)
     x = y
   x = x + skips
   for name in ("head_0", "head_1", "head_2"):

@@ -96,10 +96,10 @@ def check(config):
     cached = jax.tree.leaves(value_logits(model, variables, images))
     nats = -prnn.log_prob(model, variables, images)
     smaller = dict(smaller=scales[:-1]) if config.multi_scale else {}
-    of_samples = jax.tree.leaves(model.apply(variables, scales[-1], **smaller))
+    sample_logits = jax.tree.leaves(model.apply(variables, scales[-1], **smaller))
     redrawn = [
         redraw(x, first) for x, first in zip(
-            of_samples, first_indices(config.scale_shapes()), strict=True)]
+            sample_logits, first_indices(config.scale_shapes()), strict=True)]
     return logits, cached, nats, redrawn
 
   def redraw(logits, first):
@@ -109,7 +109,7 @@ def check(config):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(2))
     flat = logits.reshape(2, -1, logits.shape[-1])
     values = jax.vmap(
-        lambda of_value, index: draw(of_value, keys, index, temperature),
+        lambda x, index: draw(x, keys, index, temperature),
         in_axes=(1, 0), out_axes=1)(flat, indices)
     return values.reshape(2, *shape)
 
@@ -125,8 +125,8 @@ def check(config):
   for factor in config.multi_scale[::-1]:
     small.insert(0, small[0][:, factor // 2::factor, factor // 2::factor])
   expected = 0
-  for of_scale, values in zip(logits, small, strict=True):
-    log_probs = of_scale - np.logaddexp.reduce(of_scale, axis=-1, keepdims=True)
+  for scale_logits, values in zip(logits, small, strict=True):
+    log_probs = scale_logits - np.logaddexp.reduce(scale_logits, axis=-1, keepdims=True)
     chosen = np.take_along_axis(log_probs, values[..., None].astype(int), -1)
     expected -= chosen.sum(axis=(1, 2, 3, 4))
   np.testing.assert_allclose(nats, expected, rtol=1e-4)

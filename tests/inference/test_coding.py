@@ -155,11 +155,11 @@ def test_one_device_and_two_read_each_others_files(coded, monkeypatch):
   assert len(jax.local_devices()) == 2 and len(container.parse(data).streams) == 2
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
   np.testing.assert_array_equal(prnn.decompress(model, variables, data, 3), images)
-  of_one = prnn.compress(model, variables, images, 3)
-  assert container.parse(of_one).written_with != container.parse(data).written_with
-  assert container.parse(of_one).streams == container.parse(data).streams
+  again = prnn.compress(model, variables, images, 3)
+  assert container.parse(again).written_with != container.parse(data).written_with
+  assert container.parse(again).streams == container.parse(data).streams
   monkeypatch.undo()
-  np.testing.assert_array_equal(prnn.decompress(model, variables, of_one, 3), images)
+  np.testing.assert_array_equal(prnn.decompress(model, variables, again, 3), images)
 
 
 def test_another_process_decodes(coded, tmp_path):

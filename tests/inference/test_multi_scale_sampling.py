@@ -67,9 +67,9 @@ def test_pairs_follow_the_exact_probabilities(kind):
   model, variables = make(kind, shape, (2,), levels)
   small, large = every_image((1, 2, 1), levels), every_image(shape, levels)
   first, second = np.indices((len(small), len(large))).reshape(2, -1)
-  of_scales = np.float64(likelihood.log_prob_by_scale(
+  log_probs = np.float64(likelihood.log_prob_by_scale(
       model, variables, large[second], [small[first]]))
-  probabilities = np.exp(of_scales.sum(axis=1))
+  probabilities = np.exp(log_probs.sum(axis=1))
   drawn = prnn.sample(
       model, variables, jax.random.key(5), 100_000, batch_size=50_000,
       return_scales=True)
@@ -87,9 +87,9 @@ def test_pairs_follow_the_exact_probabilities(kind):
   grown = prnn.sample(
       model, variables, jax.random.key(6), batch_size=50_000, small=given)
   counts = np.bincount(index_of(grown, levels), minlength=len(large))
-  conditional = np.exp(of_scales[first == 2, 1])
+  conditional = np.exp(log_probs[first == 2, 1])
   assert abs(chi_square(counts, conditional / conditional.sum())) < 5
-  others = np.exp(of_scales[first == 1, 1])
+  others = np.exp(log_probs[first == 1, 1])
   assert chi_square(counts, others / others.sum()) > 50
 
 
@@ -111,10 +111,10 @@ def test_completion_keeps_what_is_known_and_the_scales_share_it():
   for second in range(levels):  # the small image's other pixel is drawn
     small = np.broadcast_to(
         np.array([[1, second]], np.uint8)[..., None], (len(large), 1, 2, 1))
-    of_small, of_large = (
+    small_log_probs, large_log_probs = (
         np.float64(x) for x in prnn.log_probs(model, variables, large, [small]))
-    factors = np.where(known[..., None], 0, of_large).sum(axis=(1, 2, 3))
-    total += fits * np.exp(of_small[:, 0, 1, 0] + factors)
+    factors = np.where(known[..., None], 0, large_log_probs).sum(axis=(1, 2, 3))
+    total += fits * np.exp(small_log_probs[:, 0, 1, 0] + factors)
   np.testing.assert_allclose(total.sum(), 1, atol=1e-5)
   counts = np.bincount(index_of(drawn, levels), minlength=len(large))
   assert counts[~fits].sum() == 0

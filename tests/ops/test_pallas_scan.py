@@ -70,13 +70,13 @@ def test_values_and_gradients_equal_autodiff(scan, arguments, blocks, monkeypatc
   (_, states), gradients = jax.jit(jax.value_and_grad(
       loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0)(
           "pallas", *arguments)
-  (_, expected), of_reference = jax.jit(jax.value_and_grad(
+  (_, expected), expected_gradients = jax.jit(jax.value_and_grad(
       loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0)(
           "autodiff", *arguments)
   assert taken == [1]  # there is room for so little
   tolerance = 1e-5 if dtype == "float32" else 2e-2
   np.testing.assert_allclose(states, expected, atol=tolerance)
-  for got, wanted in zip(gradients, of_reference, strict=True):
+  for got, wanted in zip(gradients, expected_gradients, strict=True):
     assert got.dtype == wanted.dtype
     got, wanted = np.float64(got), np.float64(wanted)
     scale = np.abs(wanted).max()

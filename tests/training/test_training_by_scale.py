@@ -130,9 +130,9 @@ def test_the_evaluation_has_each_scale_and_says_that_it_is_a_bound(run, capsys):
   record = evaluate_run(str(workdir))
   assert record["nats_per_image"] == pytest.approx(nats.sum(axis=1).mean(), rel=1e-5)
   for s, (size, dimensions) in enumerate((("4x4", 48), ("8x8", 192))):
-    of_scale = record["scales"][size]
-    assert of_scale["nats_per_image"] == pytest.approx(nats[:, s].mean(), rel=1e-5)
-    assert of_scale["bits_per_dim"] == pytest.approx(
+    figures = record["scales"][size]
+    assert figures["nats_per_image"] == pytest.approx(nats[:, s].mean(), rel=1e-5)
+    assert figures["bits_per_dim"] == pytest.approx(
         nats[:, s].mean() / dimensions / np.log(2), rel=1e-5)
   assert record["bits_per_dim"] == pytest.approx(
       nats.sum(axis=1).mean() / 192 / np.log(2), rel=1e-5)

@@ -18,7 +18,7 @@ def test_conditionals(tmp_path, channels, names, levels):
   figure = figures.conditionals_figure(images, probabilities, pixels)
 
   assert len(figure.axes) == 2 * (1 + 3 * channels)
-  for image, of_image, axes in zip(
+  for image, image_probabilities, axes in zip(
       images, probabilities, np.split(np.array(figure.axes), 2), strict=True):
     shown = np.asarray(axes[0].images[0].get_array()).reshape(image.shape)
     np.testing.assert_allclose(shown, image / (levels - 1))
@@ -29,15 +29,15 @@ def test_conditionals(tmp_path, channels, names, levels):
     places = [(p, c) for p in range(3) for c in range(channels)]
     for (p, c), panel in zip(places, axes[1:], strict=True):
       steps, = (x for x in panel.patches if isinstance(x, StepPatch))
-      np.testing.assert_array_equal(steps.get_data().values, of_image[p, c])
+      np.testing.assert_array_equal(steps.get_data().values, image_probabilities[p, c])
       np.testing.assert_array_equal(
           steps.get_data().edges, np.arange(levels + 1) - 0.5)
       value = image[*pixels[p], c]
       line, = panel.lines
       assert set(line.get_xdata()) == {value}
       assert panel.get_title() == (
-          f"{p + 1}{names[c]}: p({value}) = {of_image[p, c, value]:.2g}")
-      assert panel.get_ylim()[1] > of_image[p, c].max()
+          f"{p + 1}{names[c]}: p({value}) = {image_probabilities[p, c, value]:.2g}")
+      assert panel.get_ylim()[1] > image_probabilities[p, c].max()
 
   figures.save_figure(figure, str(tmp_path / "a.png"))
   assert Image.open(tmp_path / "a.png").width == round(2.3 * 4 * 110)

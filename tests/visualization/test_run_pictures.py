@@ -203,12 +203,12 @@ def test_likelihoods(runs, tmp_path, drawn, kind, figure):
   nats = -np.float64(jax.tree.leaves(prnn.log_probs(model, variables, expected))[-1])
   np.testing.assert_allclose(bits, nats / np.log(2), rtol=1e-4, atol=1e-6)
   assert levels == config.model.levels
-  for of_image, said in zip(nats, titles, strict=True):
-    per = np.log(2) * (of_image.size if figure == "bits/dim" else 1)
+  for nats_map, said in zip(nats, titles, strict=True):
+    per = np.log(2) * (nats_map.size if figure == "bits/dim" else 1)
     first, second = said.split(", ")
-    assert float(first.removesuffix(" nats")) == pytest.approx(of_image.sum(), abs=0.1)
+    assert float(first.removesuffix(" nats")) == pytest.approx(nats_map.sum(), abs=0.1)
     assert float(second.removesuffix(f" {figure}")) == pytest.approx(
-        of_image.sum() / per, abs=0.1 if figure == "bits" else 1e-3)
+        nats_map.sum() / per, abs=0.1 if figure == "bits" else 1e-3)
   assert data.load_source(config, "test").description in title
   assert ("28x28 given 7x7" in title) == (kind == "scales")
 
