@@ -57,8 +57,14 @@ class MetricsWriter:
     return self
 
   def __exit__(self, kind, *_) -> None:
-    """Close the files; after another error, their own errors are ignored."""
-    for file in filter(None, (self._file, self._events)):
+    """Close the files; after another error, their own errors are ignored.
+
+    An EventsWriter that cannot write does not close its file either. The file is closed
+    when nothing refers to the writer any more, so the references are removed.
+    """
+    opened = self._file, self._events
+    self._file = self._events = None
+    for file in filter(None, opened):
       try:
         file.close()
       except OSError:

@@ -1,5 +1,8 @@
 """Small file systems that can be made to fail, for tests; they need root."""
 
+import contextlib
+import glob
+import os
 import subprocess
 import time
 
@@ -63,11 +66,20 @@ class Disk:
       try:
         _run("umount", self.path)
         break
-      except OSError:
+      except OSError as error:
         if time.monotonic() > deadline:
-          raise
+          raise OSError(f"{error} Open: {self._open_files()}") from error
         time.sleep(0.05)
     self.mount()
+
+  def _open_files(self):
+    """The files that processes have open here, as `PID: PATH`."""
+    found = []
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+      with contextlib.suppress(OSError):
+        if (path := os.readlink(link)).startswith(f"{self.path}/"):
+          found.append(f"{link.split('/')[2]}: {path}")
+    return found
 
   def fill(self):
     """Leaves no room."""

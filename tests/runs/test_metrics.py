@@ -1,4 +1,7 @@
+import glob
 import json
+import os
+import resource
 import struct
 
 import pytest
@@ -38,6 +41,27 @@ def test_events_for_tensorboard(tmp_path):
   assert version.file_version == "brain.Event:2"
   # What an earlier, killed run has written from step 5 on does not count.
   assert start.step == 5 and start.session_log.status == start.session_log.START
+
+
+def test_a_full_disk_leaves_no_file_open(tmp_path):
+  """Also where somebody, such as Orbax, keeps the error and so the writer."""
+
+  def write(metrics):
+    with metrics:
+      metrics.write(1, {"a": 1.5}, "digits")
+
+  metrics = MetricsWriter(str(tmp_path), 0)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    with pytest.raises(OSError, match="File too large") as kept:
+      write(metrics)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  paths = [os.readlink(link) for link in glob.glob("/proc/self/fd/*")
+           if os.path.exists(link)]
+  assert [path for path in paths if path.startswith(str(tmp_path))] == []
+  assert kept.value.__traceback__ is not None
 
 
 def test_lines_carry_step_figures_and_data(tmp_path):
