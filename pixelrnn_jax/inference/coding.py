@@ -3,24 +3,25 @@
     compress:    images -> bytes, -log2 p(images) bits and about 70 bytes
     decompress:  bytes -> the same images
 
-The values are coded one after another by an entropy coder (`rans.py`), each with its
-probability given all values before it (paper, section 2.1). Of a multi-scale model the
-smallest image comes first, and the size is that of the bound, of all scales.
+An entropy coder (`rans.py`) codes the values one after another, each with its
+probability given all values before it (paper, section 2.1). For a multi-scale model the
+smallest scale comes first, and the size is that of all scales, the bound.
 
-Both directions need the same probabilities to the last bit. Two compiled programs would
-not compute them, so there is one program for both. It runs the network value by value
-(`PixelRNN.by_value`). At each value it looks up the values of the images that are
-given, and finds the others in the streams. It returns the integers that stand for each
-value's probability. To compress, the host pushes them onto the streams, the last value
-first, because a stream is popped in the opposite order.
+Both directions need the same probabilities to the last bit. Two different compiled
+programs may round differently, so one program serves both directions. It runs the
+network value by value (`PixelRNN.by_value`). At each value it looks up the values of
+the images that are given, and finds the others in the streams. It returns the integers
+that stand for each value's probability. To compress, the host pushes them onto the
+streams, the last value first, because a stream is popped in the opposite order.
 
-Several images share a stream, so that the few bytes that a stream costs do not count:
-at each value the stream has image 1, then image 2, and so on. Finding values is serial
-within a stream. The streams of a device are independent of each other.
+Several images share a stream, so that the few bytes of each stream do not count. At
+each value the stream has image 1, then image 2, and so on. Values are found one after
+another within a stream. The streams of a device are independent of each other.
 
-Not promised: that another version of JAX or of this package, kind of device, processor
-or number of cores computes the same numbers. But it never gives wrong images: what is
-left of a stream after the last value must be the checksum of its images.
+Another version of JAX or of this package, another kind of device, another processor or
+another number of cores may compute other numbers, and then cannot decompress. It never
+gives wrong images: after the last value, the rest of a stream must be the checksum of
+its images.
 
 Shapes: N images, H height, W width, C channels; D devices, S streams on a device, I
 images in a stream, B = S I.
@@ -54,13 +55,13 @@ from pixelrnn_jax.inference.sampling import by_value
 from pixelrnn_jax.inference.scales import ImagesLike
 from pixelrnn_jax.models import Model
 
-# Bits of the images, as they are without a model, that are worth a stream of their own,
-# which costs some 11 bytes. 512 images of 28x28 and two levels, 17 of 32x32 in colour.
+# Raw bits of the images that share a stream, which costs some 11 bytes. They are 512
+# binary images of 28x28, or 17 images of 32x32 in colour.
 _STREAM_BITS = 400_000
-# Values of a batch, unless `batch_size` says otherwise.
+# The number of values in a batch, and the bounds of its images, by default.
 _BATCH_VALUES, _LEAST_BATCH, _LARGEST_BATCH = 2**19, 16, 512
 
-# Of the configuration, what logits depend on.
+# The fields of the configuration on which logits depend.
 _MODEL_FIELDS = (
     "kind", "image_shape", "levels", "hidden", "layers", "head_features", "kernel_size",
     "first_kernel_size", "residual", "skip", "dtype", "multi_scale")
@@ -77,27 +78,29 @@ def compress(
 ) -> bytes:
   """Code images in about -log2 p(images) bits, without loss.
 
-  Keep the images until they have been decompressed where they will be needed: see
-  what is not promised above. On a GPU set XLA_FLAGS=--xla_gpu_deterministic_ops=true
-  for both, as the fastest way to multiply is else chosen anew by each process.
+  Keep the images until they have been decompressed where they will be needed. Another
+  machine may not be able to; see above. On a GPU set
+  XLA_FLAGS=--xla_gpu_deterministic_ops=true for both directions. Otherwise each process
+  chooses the fastest way to multiply anew.
 
   Args:
     model: from `build_model`.
     variables: from `model.init` or `restore`.
-    images: integers [N, H, W, C], N at least 1, raw values 0 .. levels - 1.
-    batch_size: images that a device takes at a time, at most; bounds the memory. By
-      default about half a million values, from 16 to 512 images.
-    progress: called after each batch with how many images it coded.
+    images: integers [N, H, W, C], N at least 1, raw values 0 to levels - 1.
+    batch_size: largest number of images that a device takes at a time. It bounds the
+      memory. The default has about half a million values, from 16 to 512 images.
+    progress: called after each batch with the number of images that it coded.
     names: the names of the images, all different, or none; `read_names` returns them.
 
   Returns:
     Bytes for `decompress` with the same model; see `container.py`.
 
   Raises:
-    InputError: images of another shape, dtype or range, names that are no names or
-      not one for each image, a batch size that is no whole number or below 1,
-      variables of another model, a call inside `jax.jit`, `jax.vmap` or `jax.grad`,
-      or (Diverged) logits that are not finite.
+    InputError: the images have another shape, dtype or range; a name is not allowed, or
+      there is not one for each image; the batch size is no whole number or below 1; the
+      variables are another model's; or the call is inside `jax.jit`, `jax.vmap` or
+      `jax.grad`.
+    Diverged: logits are not finite.
   """
   arguments.check_on_host("compress", variables, images)
   model = arguments.unbound(model)
@@ -144,20 +147,20 @@ def decompress(
   """Return the images that `compress` was given.
 
   Args:
-    model: the one that they were compressed with.
-    variables: those that they were compressed with.
-    data: from `compress`.
-    batch_size: images that a device takes at a time, at most. A file that was written
-      with a larger one than this, or than the default, is refused.
-    progress: called after each batch with how many images it decoded.
+    model: the model that compressed them.
+    variables: the variables that compressed them.
+    data: bytes from `compress`.
+    batch_size: largest number of images that a device takes at a time. A file that was
+      written with a larger one than this, or than the default, is refused.
+    progress: called after each batch with the number of images that it decoded.
 
   Returns:
     uint8 [N, H, W, C].
 
   Raises:
-    InputError: bytes that are damaged or not from `compress`, another model or other
-      parameters, numbers that are not those that the images were compressed with,
-      a batch that is too large, or a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
+    InputError: the bytes are damaged or not from `compress`; they are of another model
+      or other parameters; this machine computes other numbers; the batch is too large;
+      or the call is inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
   arguments.check_on_host("decompress", variables)
   model = arguments.unbound(model)
@@ -210,10 +213,10 @@ def decompress(
 
 
 def number_of_images(data: bytes) -> int:
-  """Return how many images are in the bytes of `compress`; no model is needed.
+  """Return the number of images in the bytes of `compress`; no model is needed.
 
   Raises:
-    InputError: bytes that are damaged or not from `compress`.
+    InputError: the bytes are damaged or not from `compress`.
   """
   return parse(data).number
 
@@ -222,26 +225,26 @@ def read_names(data: bytes) -> tuple[str, ...]:
   """Return the names that `compress` was given, () if none; no model is needed.
 
   Raises:
-    InputError: bytes that are damaged or not from `compress`.
+    InputError: the bytes are damaged or not from `compress`.
   """
   return parse(data).names
 
 
 def default_batch_size(config: ModelConfig) -> int:
-  """Return how many images a device takes at a time, if nobody says otherwise."""
+  """Return the default number of images that a device takes at a time."""
   fitting = _BATCH_VALUES // math.prod(config.image_shape)
   return max(_LEAST_BATCH, min(fitting, _LARGEST_BATCH))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-  """How images are divided.
+  """The division of images into streams and batches.
 
   Attributes:
     images: N.
     streams: the number of all streams.
-    in_stream: I, images of each stream but the last, which may have fewer.
-    at_a_time: S, streams that a device takes together.
+    in_stream: I, the images of a stream. The last stream may have fewer.
+    at_a_time: S, the streams that a device takes together.
   """
 
   images: int
@@ -251,27 +254,27 @@ class _Layout:
 
   @property
   def batch(self) -> int:
-    """B, images that a device takes together."""
+    """B, the images that a device takes together."""
     return self.in_stream * self.at_a_time
 
   def devices(self, there: Sequence[jax.Device]) -> int:
-    """D: no more than have something to do."""
+    """Return D, the number of devices that have something to do."""
     return min(len(there), -(-self.streams // self.at_a_time))
 
   def capacity(self, config: ModelConfig) -> int:
-    """Return the most words that a stream can have."""
+    """Return the largest number of words of a stream."""
     values = self.in_stream * sum(map(math.prod, config.scale_shapes()))
     return values * rans.PRECISION // 32 + 2
 
 
 def _plan(config: ModelConfig, images: int, limit: int, devices: int) -> _Layout:
-  """Return the layout of images, each device taking `limit` at a time at most."""
+  """Return the layout of images; a device takes at most `limit` of them at a time."""
   raw_bits = math.prod(config.image_shape) * math.log2(config.levels)
   in_stream = min(math.ceil(_STREAM_BITS / raw_bits), limit, images)
   streams = -(-images // in_stream)
   at_a_time = min(limit // in_stream, -(-streams // devices))
   rounds = -(-streams // (at_a_time * devices))
-  if rounds > 1:  # all devices have something to do in the last one, too
+  if rounds > 1:  # so that no device idles in the last round
     streams = min(images, rounds * at_a_time * devices)
   in_stream = -(-images // streams)
   streams = -(-images // in_stream)
@@ -280,14 +283,14 @@ def _plan(config: ModelConfig, images: int, limit: int, devices: int) -> _Layout
 
 @dataclasses.dataclass(frozen=True)
 class _Batch:
-  """What the program found out about one batch on each device.
+  """The program's results for one batch on each device.
 
   Attributes:
     layout: the layout of all batches.
     first_stream: the number of the first stream here.
     values: uint8 [D S, I, H, W, C].
     starts, sizes: the integers for the probabilities, uint32 [D S, n, I] of n values.
-    ends: what is left of each stream, [D S] each.
+    ends: the rest of each stream, [D S] each.
   """
 
   layout: _Layout
@@ -308,13 +311,13 @@ class _Batch:
                self.sizes[index, :, :count])
 
   def left(self, stream: int) -> tuple[int, int, int]:
-    """Return high and low word of x, and the words read, at a stream's end."""
+    """Return the high and low word of x and the number of words read, at the end."""
     high, low, read = (int(x[stream - self.first_stream]) for x in self.ends)
     return high, low, read
 
   @property
   def number(self) -> int:
-    """How many images these are."""
+    """The number of images."""
     return sum(len(values) for _, values, *_ in self.streams())
 
 
@@ -329,12 +332,12 @@ def _run(
     model: from `build_model`.
     variables: from `model.init` or `restore`.
     layout: how the images are divided.
-    there: the devices, of which as many as have something to do are used.
+    there: the devices. Those that have nothing to do are not used.
     images: uint8 [N, H, W, C], to be coded.
     packed: for each stream the result of `rans.unpack`, to be decoded.
 
   Raises:
-    Diverged: logits that are not finite.
+    Diverged: logits are not finite.
   """
   config = model.config
   devices = tuple(there[: layout.devices(there)])
@@ -350,7 +353,8 @@ def _run(
       batch[real] = images[indices[real]]
     scales = ops.pyramid(batch, config.multi_scale)
     scales = tuple(x.reshape(shape[0], layout.batch, *x.shape[1:]) for x in scales)
-    # Images that fill up are given in both directions: the network sees the same.
+    # The images that fill up the last batch are given in both directions, so that the
+    # network sees the same.
     given = ~real | (images is not None)
     words = np.zeros((together, layout.capacity(config)), np.uint32)
     x = np.zeros((2, together), np.uint32)
@@ -360,7 +364,7 @@ def _run(
       words[index, : len(found)] = found
     state: list[Any] = [*x.reshape(2, *shape), np.zeros(shape, np.int32)]
     streams = rans.Streams(*state)
-    # Without compilation, it would be another program, and take hours.
+    # Without compilation it would be another program, and it would take hours.
     with jax.disable_jit(False):
       results = program(
           variables, scales, given.reshape(*shape, layout.in_stream),
@@ -386,7 +390,7 @@ def _run(
 def _make_program(
     model: Model, devices: tuple[jax.Device, ...], streams: int, images: int
 ) -> Callable:
-  """Return the one program of both directions, for a batch on each device.
+  """Return the program of both directions, for a batch on each device.
 
   Args:
     model: from `build_model`.
@@ -395,12 +399,21 @@ def _make_program(
     images: I.
 
   Returns:
-    A function of variables, the images of each scale [D, B, h, w, C] in the order of
-    streams, which of them are given, bool [D, S, I], words uint32 [D, S, W] and
-    `rans.Streams` of [D, S], to the images of the last scale, the start and the size
-    of each value's interval, uint32 [D, n, I, S] for n values of all scales in the
-    order of coding, the streams behind the last value, and whether all logits were
-    finite [D].
+    A function of
+
+    - variables;
+    - the images of each scale, [D, B, h, w, C], in the order of streams;
+    - which of them are given, bool [D, S, I];
+    - the words of the streams, uint32 [D, S, W];
+    - `rans.Streams` of [D, S].
+
+    It returns
+
+    - the images of the last scale;
+    - the start and the size of each value's interval, uint32 [D, n, I, S] for the n
+      values of all scales in the order of coding;
+    - the streams after the last value;
+    - whether all logits were finite, [D].
   """
   levels = model.config.levels
 
@@ -413,7 +426,7 @@ def _make_program(
       ends = jnp.cumsum(sizes, axis=-1, dtype=jnp.uint32)
       looked_up = scales[scale][:, row, column, channel].reshape(streams, images)
 
-      def one_image(packed, xs):  # of each stream: they wait for each other
+      def one_image(packed, xs):  # of each stream, one image after another
         sizes, ends, given, looked_up = xs
         value = jnp.where(given, looked_up, rans.find(packed, ends))
         size, end = (
@@ -439,13 +452,13 @@ def _make_program(
 
 
 def _in_order(collected) -> list[jax.Array]:
-  """Return C pairs of [H, W, ...], one a channel, as two of [H W C, ...]."""
+  """Return two arrays [H W C, ...] from C pairs [H, W, ...], one for each channel."""
   stacked = (jnp.stack(x, axis=2) for x in zip(*collected, strict=True))
   return [x.reshape(-1, *x.shape[3:]) for x in stacked]
 
 
 def _batch_limit(config: ModelConfig, batch_size: int | None) -> int:
-  """Return the most images at a time; raise InputError for no whole number."""
+  """Return the largest batch; raise InputError unless it is a whole number."""
   if batch_size is None:
     return default_batch_size(config)
   return arguments.whole("batch_size", batch_size)
@@ -469,7 +482,7 @@ def _fingerprint(config: ModelConfig, variables) -> bytes:
 
 
 def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
-  """Return what the last bits of logits depend on: a digest's 4 bytes, and words."""
+  """Return a digest, 4 bytes, and words for all that logits' last bits depend on."""
   words = f"{jax.__version__} {device.platform}"
   if device.device_kind != device.platform:
     words += f" {device.device_kind}"
@@ -486,9 +499,9 @@ def _numbers(device: jax.Device, count: int) -> tuple[bytes, str]:
 
 
 def _processor() -> list:
-  """Return a CPU's name, what it can do and how many cores this process may use."""
+  """Return a CPU's name, its features and the number of cores for this process."""
   found = {}
-  with contextlib.suppress(OSError):  # there is no such file but on Linux
+  with contextlib.suppress(OSError):  # only Linux has the file
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
       for line in file:
         key, _, value = line.partition(":")
@@ -501,7 +514,7 @@ def _processor() -> list:
 
 
 def _other_numbers(file: Container, device: jax.Device, count: int) -> str:
-  """Return what to tell whoever decoded something else than was coded."""
+  """Return the message for a stream that does not end with its images' checksum."""
   numbers, here = _numbers(device, count)
   message = (
       "Decompressing did not arrive at the images that were compressed. No image is"

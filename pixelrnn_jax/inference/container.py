@@ -1,28 +1,30 @@
-"""The file of compressed images: what its bytes mean.
+"""The format of the file of compressed images.
 
-A header, then the streams one after another. Numbers are LEB128 (7 bits a byte, the
-lowest first, the top bit says that more follow), words little-endian.
+A header comes first, then the streams one after another. A number is in LEB128: 7 bits
+a byte, the lowest first, and a top bit that says whether more bytes follow. Words are
+little-endian.
 
-| part                | bytes                                                      |
-|---------------------|------------------------------------------------------------|
-| magic, version      | 4, 1                                                       |
-| H, W, C, levels     | a number each                                              |
-| N                   | a number: images                                           |
-| S                   | a number: streams; each has ceil(N / S) images, the last   |
-|                     | one what is left                                           |
-| K                   | a number: streams that a device decodes at a time          |
-| model               | 8: of the SHA-256 of its configuration and parameters      |
-| numbers             | 4: of the SHA-256 of what they depend on                   |
-| written with        | a number, then UTF-8: the most important of that           |
-| names               | a number, then so many bytes: nothing, or deflated UTF-8,  |
-|                     | N names that end in 0                                      |
-| S times             | a number: bytes of the stream; 4: its CRC-32               |
-| CRC-32              | 4: of all before it                                        |
-| S streams           | see `rans.py`; the number that is left after the last      |
-|                     | symbol is the CRC-32 of the images                         |
+| part            | content                                                        |
+|-----------------|----------------------------------------------------------------|
+| magic, version  | 4 bytes, 1 byte                                                |
+| H, W, C, levels | a number each                                                  |
+| N               | the number of images                                           |
+| S               | the number of streams; each has ceil(N / S) images, and the    |
+|                 | last one has the rest                                          |
+| K               | the number of streams that a device decodes at a time          |
+| model           | 8 bytes of the SHA-256 of its configuration and parameters     |
+| numbers         | 4 bytes of the SHA-256 of all that the logits' last bits       |
+|                 | depend on (JAX, device, processor, ...)                        |
+| written with    | a number of bytes, then the most important of that, UTF-8      |
+| names           | a number of bytes, then nothing, or deflated UTF-8: N names,   |
+|                 | each ending in a byte 0                                        |
+| S times         | the number of the stream's bytes, then its CRC-32, 4 bytes     |
+| CRC-32          | 4 bytes, of all bytes before                                   |
+| S streams       | see `rans.py`; after the last symbol, the CRC-32 of the images |
+|                 | is left                                                        |
 
-Nothing is believed before its checksum is right, and no number reserves memory: what
-the header claims is first held to the bytes that are there.
+Nothing is believed before its checksum is right. No number of the header reserves
+memory before it is checked against the bytes of the file.
 """
 
 import dataclasses
@@ -45,9 +47,9 @@ class Container:
     image_shape: (H, W, C).
     levels: the number of levels of the values.
     number: the number of images.
-    at_a_time: streams that a device decodes together.
+    at_a_time: number of streams that a device decodes together.
     model: fingerprint of the model, 8 bytes.
-    numbers: fingerprint of what the numbers depend on, 4 bytes.
+    numbers: fingerprint of all that the logits' last bits depend on, 4 bytes.
     written_with: the most important of that, in words.
     names: the names of the images, or () for none.
     streams: the compressed images.
@@ -65,7 +67,7 @@ class Container:
 
   @property
   def images_in_stream(self) -> int:
-    """Images of each stream but the last, which may have fewer."""
+    """The number of images of a stream. The last stream may have fewer."""
     return -(-self.number // len(self.streams))
 
   def to_bytes(self) -> bytes:
@@ -86,8 +88,8 @@ def parse(data: bytes) -> Container:
   """Return the content of a file.
 
   Raises:
-    InputError: the bytes are no such file, of another version, cut short, longer than
-      they should be, or damaged.
+    InputError: the bytes are no such file, or one that is of another version, cut
+      short, too long or damaged.
   """
   if not isinstance(data, (bytes, bytearray, memoryview)):
     raise InputError(
@@ -142,7 +144,7 @@ def parse(data: bytes) -> Container:
 def check_name(name: str) -> None:
   """Raise InputError for a name that is no path to a file below a folder.
 
-  Names come with files from strangers: none may lead out of the folder that images
+  Names come with files from strangers. No name may lead out of the folder that images
   are written to, on any system.
   """
   parts = name.split("/") if isinstance(name, str) else [""]
@@ -160,7 +162,7 @@ def check_name(name: str) -> None:
 
 
 class _Reader:
-  """Bytes from first to last; InputError where they end too early."""
+  """Reads bytes from first to last; an early end is an InputError."""
 
   def __init__(self, data: bytes):
     self.data, self.position = data, 0
@@ -185,7 +187,7 @@ class _Reader:
 
 
 def _number(value: int) -> bytes:
-  """Return LEB128 of a number of 0 or more."""
+  """Return a number of 0 or more in LEB128."""
   groups = []
   while value >= 0x80:
     groups.append(value & 0x7F | 0x80)
@@ -198,7 +200,7 @@ def _crc(content: bytes) -> bytes:
 
 
 def _text(content: bytes) -> str:
-  """Return text for messages; whatever is no text in it is shown as such."""
+  """Return text for messages, with bytes that are no UTF-8 escaped."""
   return content.decode("utf-8", "backslashreplace")[:200]
 
 

@@ -1,11 +1,12 @@
 """Exact log-likelihoods: nats per image and bits per dimension (paper, section 5.1).
 
-Of a multi-scale model the joint of all scales is exact: log p(small, large) =
-log p(small) + log p(large | small). The small image follows from the large one. So the
-joint is a lower bound of log p(large), and nats and bits/dim are upper bounds.
+A multi-scale model has an exact joint likelihood of all its scales:
+log p(small, large) = log p(small) + log p(large | small). The small image follows from
+the large one. So the joint is a lower bound of log p(large), and nats and bits/dim are
+upper bounds.
 
-Products are of the highest precision (`precision.py`), but for `total_nats`, which is
-for training.
+Matrix products have the highest precision (`precision.py`). `total_nats`, which is for
+training, leaves the precision to the device.
 
 Shapes: B batch, H height, W width, C channels, S scales (1 for most models).
 """
@@ -208,7 +209,7 @@ def bits_per_dim(
 def total_nats(
     model: Model, variables: PyTree, images: ImagesLike
 ) -> Float[Array, ""] | tuple[Float[Array, ""], ...]:
-  """Return -sum_n log p(x_n) over a batch, in nats: what training minimises.
+  """Return -sum_n log p(x_n) over a batch, in nats, which training minimises.
 
   Logits and their gradients exist only for a few rows at a time. `log_prob` makes them
   all at once.

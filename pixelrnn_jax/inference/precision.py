@@ -1,10 +1,10 @@
-"""The precision of products, which is not that of their dtype everywhere.
+"""The precision of matrix products, which may be lower than that of their dtype.
 
-On a TPU products of float32 take bfloat16 operands by default, on a GPU often
-TensorFloat-32. Training takes what the device does by default, as it is fastest.
+On a TPU, products of float32 take bfloat16 operands by default. On a GPU they often
+take TensorFloat-32. Training leaves the device's default, which is the fastest.
 Likelihoods take the highest precision. `jax_default_matmul_precision` (the environment
-variable JAX_DEFAULT_MATMUL_PRECISION) overrides both. On a CPU products are of their
-dtype, and nothing here has an effect.
+variable JAX_DEFAULT_MATMUL_PRECISION) overrides both. On a CPU, products have the
+precision of their dtype, and this file has no effect.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import jax
 
 
 def highest() -> contextlib.AbstractContextManager:
-  """Return a context in which products are of the highest precision.
+  """Return a context in which products have the highest precision.
 
   It has no effect on a CPU, or where the user has set a precision.
   """
@@ -23,7 +23,7 @@ def highest() -> contextlib.AbstractContextManager:
 
 
 def describe(dtype: str, training: bool = False) -> str:
-  """Return what products are computed in, in words.
+  """Return the precision of products in words.
 
   Args:
     dtype: the dtype of the model.

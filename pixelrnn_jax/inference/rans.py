@@ -7,14 +7,16 @@ f_s > 0, of 2^24 in all, and the start c_s = f_0 + ... + f_{s-1}:
     pop  s:  c_s <= x mod 2^24 < c_s + f_s
              x <- f_s floor(x / 2^24) + (x mod 2^24) - c_s
 
-A push multiplies x by about 2^24 / f_s, so it costs -log2(f_s / 2^24) bits. What was
-pushed last is popped first. Words of 32 bits leave and enter x at its lower end, so
-that it stays in [2^32, 2^64): each is a function of x and f_s alone, so popping undoes
-pushing exactly, and the number that pushing began with is there again after the last
-pop.
+A push multiplies x by about 2^24 / f_s, so it costs -log2(f_s / 2^24) bits. The symbol
+that was pushed last is popped first.
 
-Popping runs inside a compiled program, where there are no 64-bit integers unless JAX is
-told so: x is two words, (high, low). Pushing runs on the host, in Python's integers.
+x stays in [2^32, 2^64): words of 32 bits leave it at its lower end before a push, and
+enter it there after a pop. Whether a word leaves or enters follows from x and f_s
+alone. So popping undoes pushing exactly. After the last pop, x is the number with which
+pushing began.
+
+Popping runs inside a compiled program. JAX has no 64-bit integers there by default, so
+x is two words, (high, low). Pushing runs on the host, with Python's integers.
 
 Shapes: S streams, L levels, W words.
 """
@@ -26,14 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Integer, UInt32
 
-PRECISION = 24  # frequencies are of 2^24: as fine as a float32 near 1
+PRECISION = 24  # frequencies sum to 2^24: as fine as a float32 near 1
 _TOTAL = 1 << PRECISION
 _WORD = 32
 _MASK = (1 << _WORD) - 1
 
 
 class Streams(NamedTuple):
-  """What popping has come to.
+  """The state of popping.
 
   Attributes:
     high: the upper words of x, uint32 [S].
@@ -53,15 +55,15 @@ def frequencies(
 
       f_s = 1 + floor(softmax(logits)_s (2^24 - L))
 
-  and what is missing to 2^24 goes to the most probable symbol. So none is 0, and
-  for 256 levels a symbol costs at most 2.2e-5 bits more than the softmax asks for, on
-  average over what the softmax expects.
+  The most probable symbol gets the remainder that is missing to 2^24. So no frequency
+  is 0. For 256 levels a symbol costs at most 2.2e-5 bits more than under the softmax,
+  on average over the softmax's own distribution.
 
   Args:
     logits: finite, [..., L], L at most 256.
 
   Returns:
-    uint32 [..., L], positive, of sum 2^24.
+    uint32 [..., L], positive, with sum 2^24.
   """
   levels = logits.shape[-1]
   largest = logits.max(axis=-1, keepdims=True)
@@ -96,8 +98,8 @@ def pop(
 
   Args:
     streams: the streams.
-    words: uint32 [S, W], in the order in which they enter; after the last one
-      anything, which is read where a stream is not what was pushed.
+    words: uint32 [S, W], in the order in which they enter. Arbitrary values follow the
+      last word. They are read only if a stream is not one that was pushed.
     starts: c_s of the symbols, uint32 [S].
     sizes: f_s of the symbols, uint32 [S].
   """
@@ -140,8 +142,8 @@ def push(
   Args:
     starts: c_s of each symbol, integers [n].
     sizes: f_s of each symbol, integers [n].
-    first: the number to begin with, 0 .. 2^32 - 1; 2^32 + `first` is what is left
-      when all symbols have been popped.
+    first: the number to begin with, 0 to 2^32 - 1. When all symbols have been popped,
+      x is 2^32 + `first`.
 
   Returns:
     x without leading zero bytes, of 5 to 8 bytes, then the words in the order in
@@ -150,7 +152,7 @@ def push(
   x, words = (1 << _WORD) + first, []
   for start, size in zip(
       starts[::-1].tolist(), sizes[::-1].tolist(), strict=True):
-    # Of x in [2^32, 2^64) the push must not make 2^64 or more.
+    # A push must leave x below 2^64.
     if x >= size << (2 * _WORD - PRECISION):
       words.append(x & _MASK)
       x >>= _WORD
@@ -161,10 +163,10 @@ def push(
 
 
 def unpack(stream: bytes) -> tuple[int, int, UInt32[np.ndarray, " W"]]:
-  """Return the high and the low word of x, and the words, uint32 [W], of a stream.
+  """Return the high and the low word of a stream's x, and its words, uint32 [W].
 
   Raises:
-    ValueError: `push` gives no such bytes.
+    ValueError: `push` never returns such bytes.
   """
   number = (len(stream) - _WORD // 8 - 1) // 4  # words, for an x of 5 to 8 bytes
   x = int.from_bytes(stream[: len(stream) - 4 * number], "little") if number >= 0 else 0

@@ -1,4 +1,4 @@
-"""What the logits of a pixel see, measured with gradients (paper, Figure 4).
+"""The receptive field of a pixel, measured with gradients (paper, Figure 4).
 
 Shapes: H height, W width, C channels, K logits of a pixel (C times the levels).
 """
@@ -22,7 +22,7 @@ def receptive_field(
     key: PRNGKeyArray,
     num: int = 8,
 ) -> Float[Array, "H W C"]:
-  """Measure how the logits of a pixel move with each value of the image.
+  """Measure how the logits of a pixel depend on each value of the image.
 
       field_j = mean_n | sum_k u_nk d logit_k(x_n) / d x_j |
 

@@ -49,14 +49,15 @@ def sample(
   `jax.disable_jit` too.
 
   With `small`, a multi-scale model draws a large image for each small one
-  (super-resolution). For several of one, repeat it in `small`.
+  (super-resolution). Repeat a small image to draw several large ones from it.
 
   Args:
     model: from `build_model`.
     variables: from `model.init` or `restore`.
     key: a `jax.random` key.
-    num: how many images, at least 1. The default is 16, or the number of small images.
-    temperature: positive. 1 is the model's distribution; less is safer.
+    num: number of images, at least 1. The default is 16, or the number of small images.
+    temperature: positive. 1 is the model's distribution. A lower one favours probable
+      values.
     batch_size: images that a device draws at a time. It bounds the memory.
     progress: called after each batch with how many images it drew.
     small: the images of one of the smaller scales of a multi-scale model, integers
@@ -69,10 +70,10 @@ def sample(
     with its small one: the model is free to differ.
 
   Raises:
-    InputError: `num` or `batch_size` is no whole number or below 1, the temperature is
-      not positive, the key is none of `jax.random`, the variables are another model's,
-      or the small images have a scale that the model has not, or another number, dtype
-      or range. Also for a call inside `jax.jit`, `jax.vmap` or `jax.grad`.
+    InputError: `num` or `batch_size` is no whole number or below 1; the temperature is
+      not positive; the key is no key of `jax.random`; the variables are another
+      model's; the small images are of no scale of the model, or of another number,
+      dtype or range; or the call is inside `jax.jit`, `jax.vmap` or `jax.grad`.
   """
   arguments.check_on_host(
       "sample", variables, key, num, temperature, small)
@@ -119,7 +120,8 @@ def complete(
     key: a `jax.random` key.
     images: integers [B, H, W, C], raw values 0 to levels - 1.
     known: bool [H, W] or [B, H, W], true where a pixel's values are kept.
-    temperature: positive. 1 is the model's distribution; less is safer.
+    temperature: positive. 1 is the model's distribution. A lower one favours probable
+      values.
     batch_size: images that a device completes at a time. It bounds the memory.
     progress: called after each batch with how many images it completed.
 
@@ -184,7 +186,7 @@ def _draw(
   # As few batches as the bound allows, of one size, so that one program serves.
   batches = -(-total // (batch_size * devices))
   size = -(-total // (batches * devices))
-  # One process draws by itself, while others of the run may be doing something else.
+  # Each process draws by itself, as others of the run may be doing something else.
   complete_batch = make_completer(
       cast(Any, model), tuple(jax.local_devices()), len(given))
   drawn = []
@@ -234,8 +236,8 @@ def value_logits(
 ) -> Float[Array, "B H W C levels"] | tuple[Float[Array, "B _ _ C levels"], ...]:
   """Compute the logits of `model.apply(variables, images)` value by value.
 
-  They are what sampling sees when it draws these images. This function is for tests,
-  and a reference for coders.
+  They are the logits from which sampling would draw these images. This function is for
+  tests, and a reference for coders.
 
   Args:
     model: from `build_model`.
@@ -288,7 +290,7 @@ def by_value(
     choose: a function of (scale, state, logits, row, column, channel).
     batch: B.
     given: the images of the coarsest scales, which are taken as they are.
-    state: what `choose` gets at the first value.
+    state: the state that `choose` receives at the first value.
 
   Returns:
     (images, collected) of each scale, and the state after the last value.

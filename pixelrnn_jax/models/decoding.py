@@ -10,7 +10,7 @@ that of one pass over it, and not of H W C passes. The logits are those of
 
 The loops, from the outside in:
 
-    row       compute what the rows above contribute to all pixels of the row
+    row       compute the contribution of the rows above to all pixels of the row
     pixel     run the channels, then move the left caches on by one pixel
     channel   first layer -> all layers (a scan) -> head -> decide the value
 
@@ -35,7 +35,7 @@ from pixelrnn_jax.models.layer import Known, Layer
 from pixelrnn_jax.models.parts import Params, Weights
 
 # A function that decides values: (state, logits, row, column, channel) to (next state,
-# the values of all images there, what to collect).
+# the values of all images there, a tree to collect).
 Choose = Callable[
     [PyTree, Float[Array, "B levels"], Int[Array, ""], Int[Array, ""], int],
     tuple[PyTree, Integer[Array, " B"], PyTree]]
@@ -56,7 +56,7 @@ class ChannelWeights(NamedTuple):
 
 
 class RowCache(NamedTuple):
-  """What a row needs from the rows above.
+  """The cache of a row, from the rows above.
 
   Attributes:
     values: the scaled values of the P rows above, [P, W, B, C].
@@ -68,7 +68,7 @@ class RowCache(NamedTuple):
 
 
 class LeftCache(NamedTuple):
-  """What a pixel needs from the pixels to its left.
+  """The cache of a pixel, from the pixels to its left.
 
   Attributes:
     values: the scaled values of the P pixels side by side, [B, P C].
@@ -80,7 +80,7 @@ class LeftCache(NamedTuple):
 
 
 class Contribution(NamedTuple):
-  """What the rows above contribute to the pixels of a row, or to one of them.
+  """The contribution of the rows above to the pixels of a row, or to one of them.
 
   Attributes:
     first: to the first layer, [W, B, 2h].
@@ -131,10 +131,10 @@ class Decoder:
     Args:
       batch: B.
       condition: the map that the layers are conditional on, [H, W, B, c].
-      state: what `choose` gets at the first value.
+      state: the state that `choose` receives at the first value.
 
     Returns:
-      The values; what `choose` gave to be collected, a list of C trees with leading
+      The values; the results of `choose` to collect, a list of C trees with leading
       axes [H, W]; and the state after the last value.
     """
     height, width, channels = self.config.image_shape
@@ -171,7 +171,7 @@ class Decoder:
     Args:
       weights: the weights of each channel.
       cache: after the row above.
-      state: what `choose` gets at the row's first value.
+      state: the state that `choose` receives at the row's first value.
       row: the row's number.
       condition: this row of the condition.
 
@@ -180,7 +180,7 @@ class Decoder:
     """
     layer, width = self.layer, self.config.image_shape[1]
     batch = cache.values.shape[2]
-    # 1. What the rows above and the biases contribute, for all pixels of the row.
+    # 1. The contribution of the rows above and of the biases, for the whole row.
     first = self.first.contribution_from_above(self.first_params, cache.values)
     biases = jax.vmap(layer.biases, in_axes=(0, None))(self.layers_params, condition)
     above = Contribution(first, jax.vmap(layer.contribution_from_above, out_axes=1)(
@@ -218,9 +218,9 @@ class Decoder:
 
     Args:
       weights: the weights of each channel.
-      above: what the rows above contribute to this pixel.
+      above: the contribution of the rows above to this pixel.
       left: the left caches.
-      state: what `choose` gets at the pixel's first value.
+      state: the state that `choose` receives at the pixel's first value.
       row: the pixel's row.
       column: the pixel's column.
 

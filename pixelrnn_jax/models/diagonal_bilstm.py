@@ -24,7 +24,7 @@ class Cache(NamedTuple):
   Attributes:
     left_to_right: the hidden states of this direction, [W, B, h].
     right_to_left: those of the other one, mirrored: from the right edge to the left.
-    shifted: what the right-to-left direction adds to f(x) of the next row, [W, B, h],
+    shifted: the right-to-left direction's summand in f(x) of the next row, [W, B, h],
       not mirrored.
   """
 
@@ -34,7 +34,7 @@ class Cache(NamedTuple):
 
 
 class Contribution(NamedTuple):
-  """What the row above and all biases contribute to a row.
+  """The contribution of the row above and of all biases to a row.
 
   Attributes:
     gates: the left-to-right direction's product with the states above, [W, B, 4h].
@@ -84,8 +84,8 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
   def images_per_strip(self, batch: int) -> int:
     """Return how many of the batch's images stand side by side in the skewed map.
 
-    By default more on a CPU, where the amount of work limits the speed, than
-    elsewhere, where the number of steps does (`ops/choices.py`). An image that is
+    The default is larger on a CPU, where the amount of work limits the speed, than on
+    an accelerator, where the number of steps does (`ops/choices.py`). An image that is
     higher than wide has a map of its own.
 
     Args:
@@ -113,7 +113,7 @@ class DiagonalBiLSTMLayer(Layer[Cache, Contribution, ops.State]):
     # Skew both directions, the right-to-left one mirrored, and run them together.
     left, right = jnp.split(gates, DIRECTIONS, axis=-1)
     choices = self.config.choices
-    if self.config.implementation == "autodiff":  # and so for forward mode
+    if self.config.implementation == "autodiff":  # which allows forward mode
       choices = dataclasses.replace(choices, skew="reshape")
     with jax.named_scope("skew"):
       skewed = jnp.stack(

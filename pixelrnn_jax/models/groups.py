@@ -35,7 +35,7 @@ def select(
 
 
 def count_known(features: int, channel: int, channels: int) -> int:
-  """Return how many features belong to the groups up to and with a channel's."""
+  """Return the number of features of the groups up to and including a channel's."""
   return ops.group_slices(features, channels)[channel].stop
 
 

@@ -66,7 +66,7 @@ class Head(Composite):
   def _outputs(
       self, params: Params, x: Float[Array, "*N F"]
   ) -> Float[Array, "*N outputs"]:
-    """Return what the last layer computes, the channels side by side."""
+    """Return the output of the last layer, the channels side by side."""
     for name, layer in self.layers.items():
       x = layer(params[name], jax.nn.relu(x))
     return x
@@ -152,8 +152,8 @@ class Head(Composite):
 
     Args:
       weights: from `channel_weights`.
-      known: what `step` returned for the channel before, [[], [], []] for the first
-        one.
+      known: the inputs that `step` returned for the channel before; [[], [], []] for
+        the first one.
       x: the channel's group of the trunk, [B, group of 2h].
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the three kinds of residual layer share (paper, section 3.3 and Figure 5).
+"""The residual layer that all three kinds are (paper, section 3.3 and Figure 5).
 
 A layer computes a map f(x) of h features from the trunk's 2h features. A 1 x 1
 convolution (mask B) brings it back to the 2h features of the trunk. With skip
@@ -255,7 +255,8 @@ class Layer(Composite, abc.ABC, Generic[Cache, Contribution, LeftCache]):
       channel: the channel.
       above: this pixel's contribution from above.
       left: the left cache.
-      known: what `step` returned for the channel before, {} for the first one.
+      known: the features that `step` returned for the channel before; {} for the first
+        one.
       x: the channel's group of the layer's input, [B, group of 2h].
 
     Returns:

@@ -110,15 +110,14 @@ class MultiScalePixelRNN(nn.Module):
 
     Args:
       choose: a function of (scale, state, logits, row, column, channel). It returns
-        the next state, the values and what is to be collected; see
-        `PixelRNN.by_value`.
+        the next state, the values and a tree to collect; see `PixelRNN.by_value`.
       batch: B.
       given: the images of the coarsest scales, which are taken as they are.
-      state: what `choose` gets at the first value of all.
+      state: the state that `choose` receives at the first value of all.
 
     Returns:
-      (images, collected) of each scale; see `PixelRNN.by_value`. Nothing is collected
-      for the given ones. And the state after the last value.
+      (images, collected) of each scale, and the state after the last value; see
+      `PixelRNN.by_value`. Nothing is collected for the given images.
 
     Raises:
       InputError: the given images are of another shape.

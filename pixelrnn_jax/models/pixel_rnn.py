@@ -213,14 +213,14 @@ class PixelRNN(nn.Module):
 
     Args:
       choose: a function of (state, logits [B, levels], row, column, channel). It
-        returns the next state, the values of all images there, int [B], and whatever
-        is to be collected. It may draw the values, look them up, or decode them.
+        returns the next state, the values of all images there, int [B], and a tree to
+        collect. It may draw the values, look them up, or decode them.
       batch: B.
       small: see `__call__`.
-      state: what `choose` gets at the first value, a tree of arrays.
+      state: the state that `choose` receives at the first value, a tree of arrays.
 
     Returns:
-      The values; what `choose` gave to be collected, a list of C trees with leading
+      The values; the results of `choose` to collect, a list of C trees with leading
       axes [H, W]; and the state after the last value.
 
     Raises:
@@ -273,7 +273,7 @@ class PixelRNN(nn.Module):
       choose: see `MultiScalePixelRNN.decode_scales`. The scale is 0.
       batch: B.
       given: must be empty.
-      state: what `choose` gets at the first value.
+      state: the state that `choose` receives at the first value.
 
     Returns:
       ((images, collected),) and the state after the last value.

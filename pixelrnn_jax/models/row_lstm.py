@@ -14,7 +14,7 @@ from pixelrnn_jax.models.parts import MaskedConvolution, Params, Recurrence
 
 
 class Contribution(NamedTuple):
-  """What the states of the row above and all biases contribute to a row.
+  """The contribution of the row above and of all biases to a row.
 
   Attributes:
     gates: the state-to-state map, [W, B, 4h].

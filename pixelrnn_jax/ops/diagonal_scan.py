@@ -74,7 +74,7 @@ def diagonal_scan(
   initial = State(hidden, cell)
   see = _see_by_slices
   if choices.resolve().row_start == "select":
-    # For each position, so that the gradients are summed up after the scan.
+    # Each position has a copy, so that its gradients are summed up after the scan.
     initial = State(*(jnp.broadcast_to(s[:, None, None], shape) for s in initial))
     see = _see_by_selection
 
@@ -92,15 +92,15 @@ def diagonal_scan(
   return states.reshape(steps, *shape)
 
 
-# What the pixels of a diagonal see: the states above, those to the left, and the cell
-# states to the left, [D, H, B, h] each. t is counted from where row 0 started. Row r
-# starts at step t = r, and from H on no row starts. Rows that have not started hold
-# arbitrary values. They are never read, because a row reads only itself and the row
-# above, which started one step earlier.
+# Two ways to return the states that the pixels of a diagonal see: the hidden states
+# above, the hidden states to the left and the cell states to the left, [D, H, B, h]
+# each. t is counted from where row 0 started. Row r starts at step t = r. From t = H on
+# no row starts. Rows that have not started hold arbitrary values. They are never read,
+# because a row reads only itself and the row above, which started one step earlier.
 
 
 def _see_by_slices(t: Int[Array, ""], before: State, initial: State):
-  """Return what the pixels see, with initial states [D, h] put in where they are."""
+  """Return the states that are seen; slices are replaced by initial states [D, h]."""
   left, memory = (
       _start_row(s, t, i) for s, i in zip(before, initial, strict=True))
   directions, _, batch, units = before.hidden.shape
@@ -110,11 +110,11 @@ def _see_by_slices(t: Int[Array, ""], before: State, initial: State):
 
 
 def _see_by_selection(t: Int[Array, ""], before: State, initial: State):
-  """Return what the pixels see, with initial states [D, H, B, h] selected by row."""
+  """Return the states that are seen; rows select initial states [D, H, B, h]."""
   row = lax.broadcasted_iota(jnp.int32, before.hidden.shape, 1)
   left, memory = (
       jnp.where(row == t, i, s) for s, i in zip(before, initial, strict=True))
-  # A row further down, without the last one.
+  # Move the rows down by one, and drop the last one.
   zero = jnp.zeros((), before.hidden.dtype)
   above = lax.pad(
       before.hidden, zero, ((0, 0, 0), (1, -1, 0), (0, 0, 0), (0, 0, 0)))
