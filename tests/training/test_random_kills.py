@@ -187,21 +187,23 @@ def disturb(run, disk, number, rng):
   """Disturbs a run so many times; returns how often in which way."""
   kinds = ["SIGKILL", "SIGTERM", "SIGINT", "damage", "full", "read-only", "EFBIG",
            "EIO", "ENOSPC", "EROFS"]
-  met = collections.Counter()
+  met, previous = collections.Counter(), None
   for index in range(number):
     kind = kinds[index] if index < len(kinds) else rng.choice(kinds)
     if disk is None and kind in ("full", "read-only"):
       kind = {"full": "ENOSPC", "read-only": "EROFS"}[kind]
     error = {"EIO": 5, "ENOSPC": 28, "EROFS": 30}.get(kind, 0)
     assert run.go(error, rng.randint(1, 25)) == "running", run.errors.read_text()
-    # From then on it trains; half of the time somebody reads.
+    # From then on it trains; half of the time somebody reads. A damaged checkpoint is
+    # there until the program has set it aside.
+    at_least = run.step() - (previous == "damage")
     wanted = run.step() + rng.randint(1, 3)
     deadline = time.monotonic() + 300
     while run.step() < wanted and run.process.poll() is None:
       assert time.monotonic() < deadline
       time.sleep(0.005)
       if run.step() and rng.random() < 0.1:
-        assert load_run(str(run.workdir)).step >= wanted - 3
+        assert load_run(str(run.workdir)).step >= at_least
     time.sleep(rng.uniform(0, 0.2))
     before, what, pid = run.step(), "", run.process.pid
     if kind == "full":
@@ -243,6 +245,7 @@ def disturb(run, disk, number, rng):
     if before > 0:
       assert load_run(str(run.workdir)).step >= before
     met[kind] += 1
+    previous = kind
   return met
 
 
