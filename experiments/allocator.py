@@ -5,8 +5,8 @@ gives it back to Linux after each step and maps fresh pages for the next one. Th
 up to half of a training step on a CPU. The settings below keep the memory, in huge
 pages. glibc reads them only when a process starts.
 
-This file imports nothing but the standard library, so that JAX has not been imported
-when the program starts anew.
+This file imports nothing but the standard library and `startup`, so that JAX has not
+been imported when the program starts anew.
 """
 
 import importlib.metadata
@@ -14,6 +14,8 @@ import importlib.util
 import os
 import sys
 import threading
+
+import startup
 
 SETTINGS = (
     "glibc.malloc.hugetlb=1",  # ask for huge pages
@@ -26,6 +28,8 @@ _NEEDS = (2, 35)  # the first glibc that knows all of them
 def restart() -> None:
   """Start this program anew with `SETTINGS` in GLIBC_TUNABLES, if that helps.
 
+  First it does what every program begins with; see `startup.begin`.
+
   The process, its arguments, its standard streams and the rest of its environment
   stay the same. Call it first, before JAX is imported. It returns at once if
 
@@ -35,6 +39,7 @@ def restart() -> None:
   - JAX would use an accelerator;
   - this is no program of its own, but a notebook, a debugger or a test.
   """
+  startup.begin()
   if _chosen(os.environ) or not _glibc() or _accelerator() or not _program():
     return
   tunables = [os.environ.get("GLIBC_TUNABLES"), *SETTINGS]

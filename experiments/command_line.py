@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import help_text
+import startup
 from pixelrnn_jax import files
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.fields import check_field
@@ -40,6 +42,7 @@ def run(
     distributed: whether the flags that make this one of several processes are defined.
     optional: whether `main` is handed None if there is no `--config...`.
   """
+  startup.interruptible()
   for stream in (sys.stdout, sys.stderr):  # they may not know all letters of a path
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors="backslashreplace")
@@ -68,6 +71,9 @@ def run(
             "Take smaller batches or a smaller model: --config.train.batch_size,"
             " --batch_size, --config.model.hidden, where the program has them."))
         start()
+        sys.stdout.flush()  # here an error of it is told
+    except BrokenPipeError:
+      raise
     except InputError as error:
       _fail(f"error: {error}")
     except Interrupted as interrupted:
@@ -98,6 +104,11 @@ def run(
     app.run(absl_main, flags_parser=_parse_flags)
   except InputError as error:
     _fail(f"error: {error}")
+  except BrokenPipeError:
+    if not startup.reader_is_gone():
+      raise
+    startup.discard_output()
+    _fail("", 128 + signal.SIGPIPE)
 
 
 def _define_process_flags() -> None:
@@ -118,7 +129,8 @@ def _join_processes(stack: contextlib.ExitStack) -> None:
   """Call `jax.distributed.initialize` as the flags say.
 
   Args:
-    stack: of contexts. A context that notices the end of another process is added.
+    stack: a stack of contexts. A context that notices the end of another process is
+      added.
 
   Raises:
     InputError: the flags do not fit each other, or the processes do not find each
@@ -249,5 +261,8 @@ def _fail(message: str, code: int = 1) -> NoReturn:
   """Print a message to stderr and exit."""
   if jax.distributed.is_initialized():
     _leave(message, code)
-  print(message, file=sys.stderr)
+  try:
+    print(message, file=sys.stderr)
+  except OSError:  # nobody reads it, but the code says it too
+    startup.discard_output()
   sys.exit(code)

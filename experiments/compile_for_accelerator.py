@@ -19,6 +19,9 @@ about worker hostnames are harmless.
 if __name__ == "__main__":
   import os
 
+  import startup
+
+  startup.begin()
   os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

@@ -9,6 +9,11 @@ A line for each kernel, forward and backward, at the paper's sizes and at h from
 speed. Warnings about worker hostnames are harmless.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import time
 
 import jax

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import os
 import re
 import sys
 import textwrap
@@ -27,11 +26,8 @@ def asked(arguments: list[str]) -> bool:
 
 
 def show() -> None:
-  """Print the text; its reader may stop early, as `head` does."""
-  try:
-    print(make(), flush=True)
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  """Print the text; BrokenPipeError if its reader has stopped, as `head` does."""
+  print(make(), flush=True)
 
 
 def make() -> str:

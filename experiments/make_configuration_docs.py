@@ -5,6 +5,11 @@ Run it when a docstring or a field in `pixelrnn_jax/configs/` has changed:
     python experiments/make_configuration_docs.py
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import os
 
 from absl import flags

@@ -8,6 +8,11 @@ It writes PNG files to docs/gallery, or to --output. Run it when the code that d
 a model in the package has changed.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import glob
 import os
 

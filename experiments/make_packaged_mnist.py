@@ -8,6 +8,11 @@ DIR holds the four files `train-images-idx3-ubyte.gz`, `train-labels-...`,
 in the order of the files. The same input gives the same bytes.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import gzip
 import hashlib
 import pathlib
@@ -50,7 +55,7 @@ def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
   """Return the checked content of `directory/name.gz`.
 
   Args:
-    directory: of the file.
+    directory: the directory of the file.
     name: a key of `MD5`.
 
   Returns:

@@ -13,6 +13,11 @@ The pixels follow from the source. The bytes of a WebP file may differ with the 
 of libwebp, so the sums that are printed are of the pixels.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import hashlib
 import pathlib
 
@@ -61,7 +66,7 @@ def read(path: pathlib.Path, digest: str) -> Image.Image:
   """Return the checked photograph, RGB.
 
   Args:
-    path: of the JPEG file.
+    path: the path of the JPEG file.
     digest: its SHA-256.
 
   Raises:

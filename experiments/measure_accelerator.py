@@ -10,6 +10,11 @@ measured/measurements.json has all. Both are written after each part. A part tha
 is recorded; the exit code is 1 then.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import os
 
 import jax

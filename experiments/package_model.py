@@ -8,6 +8,11 @@ must hold its figures on the test split. With `--bits=14` the parameters are rou
 then those of the rounded parameters, which are evaluated for it.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import dataclasses
 import os
 

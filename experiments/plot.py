@@ -11,6 +11,11 @@ there is not just one work directory, it is in runs/pictures/. Conditional distr
 are drawn by sample.py --conditionals.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 from absl import flags
 
 import command_line

@@ -9,6 +9,11 @@ The output is a work directory of a few kB without checkpoints. It is enough for
 and docs/gallery has the curves of all runs that are recorded in docs/runs.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 import json
 import os
 

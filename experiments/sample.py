@@ -19,6 +19,11 @@ has moved since the training, --config.data.source and --config.data.data_dir sa
 it is.
 """
 
+if __name__ == "__main__":
+  import startup
+
+  startup.begin()
+
 from typing import Any
 
 from absl import flags

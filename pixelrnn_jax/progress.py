@@ -1,5 +1,6 @@
 """Progress bars: on a terminal, in a notebook, or as plain lines in a log."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -97,8 +98,9 @@ class _Lines(_Text):
   def show(self, text: str) -> None:
     if text and text != self._last:
       self._last = text
-      sys.stderr.write(f"{text}\n")
-      sys.stderr.flush()
+      with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class _Display(_Text):

@@ -158,9 +158,15 @@ class _Run:
     self.callback_error = None
 
   def say(self, message: str) -> None:
-    """Print on process 0, above a progress bar."""
+    """Print on process 0, above a progress bar.
+
+    If nobody reads stdout any more, as after `head`, the run stops as at a signal.
+    """
     if jax.process_index() == 0:
-      progress.say(message)
+      try:
+        progress.say(message)
+      except BrokenPipeError:
+        self.signals.received = self.signals.received or signal.SIGPIPE
 
   def images_of(self, split: str) -> str:
     """Return the description of a split's images, and of their random changes.

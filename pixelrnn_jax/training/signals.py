@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: finish the step, save, then stop."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -44,5 +45,6 @@ class StopSignals:
     self.received = number
     name = signal.Signals(number).name
     # print is not used, because the signal may have come in the middle of one.
-    os.write(2, f"\n{name}: stopping after this step, again: at once\n".encode())
+    with contextlib.suppress(OSError):  # nobody may read it
+      os.write(2, f"\n{name}: stopping after this step, again: at once\n".encode())
     self.release()

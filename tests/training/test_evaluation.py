@@ -7,7 +7,7 @@ from pixelrnn_jax import data
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import likelihood
 from pixelrnn_jax.runs.restore import restore
-from pixelrnn_jax.training import evaluate_run, parallel
+from pixelrnn_jax.training import evaluate_run, evaluation, parallel
 from pixelrnn_jax.training.evaluation import (
   image_nats,
   standard_error,
@@ -122,6 +122,25 @@ def test_a_model_in_bfloat16_is_evaluated_in_float32(copy_run):
   assert figures[False]["nats_per_image"] == exact["nats_per_image"]
   assert figures[True]["nats_per_image"] != exact["nats_per_image"]
   assert [figures[x]["dtype"] for x in (True, False)] == ["bfloat16", "float32"]
+
+
+def test_figures_are_kept_if_nobody_reads_them(copy_run, monkeypatch, capsys):
+  """And printed if they cannot be kept."""
+  workdir = copy_run()
+  (workdir / "evaluation.json").unlink()
+
+  def broken(message):
+    raise BrokenPipeError
+
+  with monkeypatch.context() as patch, pytest.raises(BrokenPipeError):
+    patch.setattr(evaluation.progress, "say", broken)
+    evaluate_run(str(workdir))
+  record = json.loads((workdir / "evaluation.json").read_text())
+  (workdir / "evaluation.json").unlink()
+  (workdir / "evaluation.json").mkdir()
+  with pytest.raises(OSError):
+    evaluate_run(str(workdir))
+  assert f"{record['nats_per_image']:.3f}" in capsys.readouterr().out
 
 
 def test_an_unknown_split(finished_run):

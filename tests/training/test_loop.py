@@ -280,6 +280,24 @@ def test_a_signal_during_the_last_save_stops_before_the_evaluation(
   assert_same(params_of(workdir), params_of(finished_run))
 
 
+def test_a_reader_that_stops_early_stops_the_run(
+    finished_run, tiny_config, tmp_path, monkeypatch):
+  """As `train.py | head`: the checkpoint is saved, and the run goes on from there."""
+  workdir = tmp_path / "run"
+
+  def broken(message):
+    if message.startswith("step 4: validation"):
+      raise BrokenPipeError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.progress, "say", broken)
+    with pytest.raises(Interrupted, match="SIGPIPE: stopped after step 5") as stopped:
+      train(tiny_config, str(workdir))
+  assert stopped.value.exit_code == 128 + signal.SIGPIPE
+  train(tiny_config, str(workdir))
+  assert_same(params_of(workdir), params_of(finished_run))
+
+
 def test_a_good_checkpoint_is_there_at_every_moment(
     tiny_config, tmp_path, monkeypatch):
   """Where a signal cut the first validation short, and the run is resumed.
