@@ -84,18 +84,20 @@ def chosen_images(
     run: Run, split: str, moved: Mapping[str, str] | None,
     patterns: Sequence[str] | None, num: int | None, default: int,
     most: int | None = None, factors: tuple[int, ...] = (),
+    examples: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, str]:
-  """Return the images of a picture: the user's own, or the first ones of a split.
+  """Return the images of a picture: the user's own, or some of a split.
 
   Args:
     run: the run.
     split: the split, if there are no patterns.
     moved: see `load_images`.
     patterns: the user's own images; see `data.GivenImages`.
-    num: number of images, if the user says it.
+    num: number of images, if the user says it. A split's first ones are taken.
     default: number of images otherwise. All named files are taken.
     most: the most images that the picture holds.
     factors: the user's own images are subsampled by them.
+    examples: the numbers of the images in the split, from 0, if the user chose them.
 
   Returns:
     uint8 [num, H, W, C], and a description.
@@ -106,6 +108,12 @@ def chosen_images(
   config = run.config
   if num is not None:
     num = arguments.whole("num", num)
+  if examples is not None:
+    if num is not None or patterns is not None:
+      raise InputError(
+          "examples are images of the split: give them without num and without own"
+          " images.")
+    examples = [arguments.whole("examples", each, least=0) for each in examples]
   if patterns is not None:
     images = data.GivenImages(
         patterns, config.model.image_shape, config.model.levels, factors)
@@ -115,6 +123,12 @@ def chosen_images(
     images = load_images(run, split, moved)
     there, whose = len(images), f"images are in the {split} split"
     wanted = num or min(default, there)
+    if examples is not None:
+      wanted = len(examples)
+      if wanted == 0 or max(examples) >= there:
+        raise InputError(
+            f"examples={examples}: give numbers from 0 to {there - 1}; {there}"
+            f" {whose}.")
   if wanted > there:
     raise InputError(f"num={wanted}, but only {there} {whose}. Ask for fewer.")
   if most is not None and wanted > most:
@@ -124,7 +138,9 @@ def chosen_images(
     )
   if isinstance(images, data.GivenImages):
     return images.read(wanted), "own images"
-  return np.stack([images[i] for i in range(wanted)]), images.description
+  if examples is None:
+    examples = range(wanted)
+  return np.stack([images[i] for i in examples]), images.description
 
 
 def choose_pixels(

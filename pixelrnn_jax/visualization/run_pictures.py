@@ -98,6 +98,7 @@ def draw_completions(
     output: str | None = None,
     batch_size: int = 32,
     moved: Mapping[str, str] | None = None,
+    examples: Sequence[int] | None = None,
 ) -> str:
   """Draw images whose lower part is hidden, completions of them, and originals.
 
@@ -115,6 +116,7 @@ def draw_completions(
     output: see `draw_samples`.
     batch_size: see `draw_samples`.
     moved: see `load_images`.
+    examples: the numbers of the split's images, from 0, in place of `num`.
 
   Returns:
     The path of the PNG.
@@ -134,7 +136,8 @@ def draw_completions(
         f" (all but one of the {height} rows are kept)."
     )
   path = output_path(run, workdir, output, "completions", seed, temperature)
-  images, described = chosen_images(run, split, moved, patterns, num, 8)
+  images, described = chosen_images(
+      run, split, moved, patterns, num, 8, examples=examples)
   known = np.zeros(images.shape[1:3], bool)
   known[:known_rows] = True
   with progress.bar("completing", len(images) * completions, "images") as bar:
@@ -163,6 +166,7 @@ def draw_grown(
     output: str | None = None,
     batch_size: int = 32,
     moved: Mapping[str, str] | None = None,
+    examples: Sequence[int] | None = None,
 ) -> str:
   """Draw small images, and large ones that a multi-scale model makes of them.
 
@@ -180,6 +184,7 @@ def draw_grown(
     output: see `draw_samples`.
     batch_size: see `draw_samples`.
     moved: see `load_images`.
+    examples: see `draw_completions`.
 
   Returns:
     The path of the PNG.
@@ -200,7 +205,8 @@ def draw_grown(
     )
   path = output_path(run, workdir, output, "grown", seed, temperature)
   images, described = chosen_images(
-      run, split, moved, patterns, num, 8, factors=model.multi_scale)
+      run, split, moved, patterns, num, 8, factors=model.multi_scale,
+      examples=examples)
   originals = None
   if patterns is None:
     originals, images = images, ops.pyramid(images, model.multi_scale)[0]
@@ -227,6 +233,7 @@ def draw_conditionals(
     which: str = "last",
     output: str | None = None,
     moved: Mapping[str, str] | None = None,
+    examples: Sequence[int] | None = None,
 ) -> str:
   """Draw p(value | all values before it) in given images.
 
@@ -245,6 +252,7 @@ def draw_conditionals(
     which: see `draw_samples`.
     output: see `draw_samples`.
     moved: see `load_images`.
+    examples: see `draw_completions`.
 
   Returns:
     The path of the PNG.
@@ -263,7 +271,8 @@ def draw_conditionals(
   chosen = [] if binary else choose_pixels(pixels, *config.image_shape[:2])
   path = output_path(run, workdir, output, "conditionals")
   images, described = chosen_images(
-      run, split, moved, patterns, num, 6 if binary else 2, _MOST_IMAGES)
+      run, split, moved, patterns, num, 6 if binary else 2, _MOST_IMAGES,
+      examples=examples)
 
   @jax.jit
   def conditionals(params, image):
@@ -301,6 +310,7 @@ def draw_nll(
     which: str = "last",
     output: str | None = None,
     moved: Mapping[str, str] | None = None,
+    examples: Sequence[int] | None = None,
 ) -> str:
   """Draw -log2 p(value | all values before it) at every value of images, in bits.
 
@@ -316,6 +326,7 @@ def draw_nll(
     which: see `draw_samples`.
     output: see `draw_samples`.
     moved: see `load_images`.
+    examples: see `draw_completions`.
 
   Returns:
     The path of the PNG.
@@ -328,7 +339,7 @@ def draw_nll(
   path = output_path(run, workdir, output, "nll")
   images, description = chosen_images(
       run, split, moved, patterns, num, 6 if config.image_shape[2] == 1 else 3,
-      _MOST_IMAGES)
+      _MOST_IMAGES, examples=examples)
 
   drawn = []
   nats_of = jax.jit(lambda params, image: -jax.tree.leaves(

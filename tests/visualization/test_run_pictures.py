@@ -175,6 +175,15 @@ def test_conditionals(runs, tmp_path, monkeypatch, kind, pixels, expected):
           calls[0][1][:, p], probabilities[:, row, column], atol=1e-6)
 
 
+def test_chosen_images_of_a_split(runs):
+  run = load_run(str(runs["colour"]))
+  chosen, description = picture_requests.chosen_images(
+      run, "test", None, None, None, 2, examples=[5, np.int32(0), 5])
+  first = first_images(run.config, "test", 6)
+  np.testing.assert_array_equal(chosen, first[[5, 0, 5]])
+  assert description == data.load_source(run.config, "test").description
+
+
 @pytest.fixture
 def drawn(monkeypatch):
   """The arguments of every figure that is made."""
@@ -331,7 +340,15 @@ def test_pixels_of_small_images_and_of_text():
     ("draw_conditionals", dict(pixels=[]), "holds 1 to 12"),
     ("draw_conditionals", dict(pixels=[(0, 0)] * 13), "holds 1 to 12"),
     ("draw_conditionals", dict(patterns=["a.png"] * 25), "at most 24"),
+    ("draw_conditionals", dict(examples=[0, 8]), "from 0 to 7; 8 images are in"),
+    ("draw_grown", dict(examples=[0], num=1), "single scale"),
+    ("draw_completions", dict(examples=[0], num=1), "without num"),
+    ("draw_completions", dict(examples=[0], patterns=["a.png"]), "without own"),
+    ("draw_completions", dict(examples=[]), "from 0 to 7"),
+    ("draw_completions", dict(examples=[-1]), "examples=-1: must be at least 0"),
     ("draw_nll", dict(num=0), "num=0: must be at least 1"),
+    ("draw_nll", dict(examples=[1.5]), "examples=1.5: must be a whole number"),
+    ("draw_nll", dict(examples=range(25), split="train"), "at most 24|from 0 to"),
     ("draw_nll", dict(patterns=["a.png"] * 25), "at most 24"),
     ("draw_receptive_field", dict(pixel=(5, 0)), "no pixel 5,0: rows are 0 to 4"),
     ("draw_receptive_field", dict(num=0), "num=0: must be at least 1"),
