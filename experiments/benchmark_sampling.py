@@ -18,7 +18,7 @@ from absl import flags
 import command_line
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.configs.schema import KINDS
-from pixelrnn_jax.studies import sampling_speed
+from pixelrnn_jax.studies import sampling_speed, tables
 
 _SIZES = flags.DEFINE_list(
     "sizes", ["mnist", "cifar10"], "Sizes: mnist, cifar10, imagenet32, imagenet64.")
@@ -38,7 +38,7 @@ def main() -> None:
       name: load_config(name).model
       for name in (f"{kind}_{size}" for size in _SIZES.value for kind in _KINDS.value)
   }
-  print(f"{sampling_speed.describe_machine()}; batch {_BATCH.value}")
+  print(f"{tables.describe_machine()}; batch {_BATCH.value}")
   rows = []
   for name, config in configs.items():
     result = sampling_speed.compare_samplers(config, _BATCH.value, _CALLS.value)
@@ -50,7 +50,7 @@ def main() -> None:
         f"{result.compress.seconds:.3f}", f"{result.decompress.seconds:.3f}",
     ])
     print(f"{name}: {result.ratio:.0f} times faster", flush=True)
-  print(sampling_speed.format_table(HEADER, rows))
+  print(tables.format_table(HEADER, rows))
   print(
       f"Medians of {_CALLS.value}. The plain sampler's time is extrapolated: one"
       " pass times the number of passes, H W C. Compile times are not in the ratio.")

@@ -26,7 +26,7 @@ from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs import layout
 from pixelrnn_jax.runs.metrics import read_metrics
 from pixelrnn_jax.runs.optimizer import check_schedule
-from pixelrnn_jax.studies.sampling_speed import format_table
+from pixelrnn_jax.studies.tables import format_table
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 from pixelrnn_jax.training.workdir import check_workdir

@@ -1,4 +1,4 @@
-"""All figures of one machine, an accelerator above all, one part after another.
+"""All figures of one machine, such as an accelerator, one part after another.
 
 A part is a scan, a training step, a batch of samples, one choice against the default
 or a short training. Parts come in groups, with no more of them than the host has cores.
@@ -31,7 +31,7 @@ from pixelrnn_jax.models import build_model
 from pixelrnn_jax.ops.choices import OPTIONS, Choices
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import init_state
-from pixelrnn_jax.studies import sampling_speed, training_speed
+from pixelrnn_jax.studies import sampling_speed, tables, training_speed
 from pixelrnn_jax.studies.training_speed import Measurement, Rates
 from pixelrnn_jax.training import parallel, train
 from pixelrnn_jax.training.evaluation import read_evaluation, with_error
@@ -39,29 +39,29 @@ from pixelrnn_jax.training.evaluation import read_evaluation, with_error
 RESULTS, TABLE = "measurements.json", "table.md"
 HEADER = [
     "what", "batch", "ms", "images/s", "TFLOP/s", "of peak", "GiB", "compile, s"]
-# Of the memory, for the largest batch: the rest is for what the plan does not see.
+# The share of the memory for the largest batch. The compiler's plan does not see all.
 _USABLE = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What to measure.
+  """The list of measurements.
 
   Attributes:
     steps: configs whose training step is measured, each at its batch.
     largest: one of them, also measured at the largest batch that fits. It must be in
       `steps` once, because that batch follows from the memory of its step there.
-    sampling: the config that draws.
-    batches: images that it draws at a time.
+    sampling: the config whose sampling is measured.
+    batches: numbers of images that it draws at a time.
     training: the config that is trained.
-    training_steps: how long.
+    training_steps: number of steps that it is trained for.
     scans: configs whose scans are measured.
-    choices: (config, fields of the model): a training step for each other value of
-      each field (`other_values`), and one of the defaults to set beside them.
-    choices_layers: the number of layers of the networks of `choices`. Fewer than a
-      config has, as there are many programs to compile.
-    repeats: timed runs of each line, after one to warm up.
-    memory: bytes of a device, for one that does not say how many it has.
+    choices: (config, fields of the model). A training step is measured with the
+      defaults, and one with each other value of each field (`other_values`).
+    choices_layers: number of layers of the networks of `choices`. It is smaller than a
+      config's, because there are many programs to compile.
+    repeats: number of timed runs of each line, after one to warm up.
+    memory: bytes of a device's memory, for a device that does not say.
   """
 
   steps: tuple[str, ...]
@@ -117,19 +117,20 @@ SMOKE = Plan(
 
 @dataclasses.dataclass
 class Row:
-  """One line of the table; None where there is no such figure.
+  """One line of the table. A figure that does not exist is None.
 
   Attributes:
-    name: what was run.
-    images: that a run covers.
-    seconds: the seconds of a run.
-    compile_seconds: the time to compile the program, while those of its group compile
-      too. Of sampling it is the time of the first draw, which compiles and draws.
-    flops_per_second: counted, see `training_speed`.
-    fraction_of_peak: the fraction of the rate of the largest matrix product.
+    name: the name of the program.
+    images: number of images that a run covers.
+    seconds: the time of a run.
+    compile_seconds: the time to compile the program, while the others of its group
+      compile too. For sampling it is the time of the first draw, which compiles and
+      draws.
+    flops_per_second: counted operations a second; see `training_speed`.
+    fraction_of_peak: the same as a fraction of the largest matrix product's rate.
     memory: bytes of each accelerator, or of the whole CPU.
-    spread: the shortest and the longest run.
-    nats: the nats of a test image, after training.
+    spread: the shortest and the longest time of a run.
+    nats: the mean nats of a test image, after training.
     nats_standard_error: the standard error of `nats`.
   """
 
@@ -173,18 +174,19 @@ def measure_all(
   Args:
     plan: what to measure.
     dtype: the dtype of the products, in all parts but the training.
-    output: a directory for `measurements.json` and `table.md`; made if it is not there.
-    minutes: after so many no part begins. The one in progress is finished.
-    say: gets a line as each part ends.
+    output: a directory for `measurements.json` and `table.md`. It is made if it does
+      not exist.
+    minutes: after so many minutes no part begins. A part in progress is finished.
+    say: called with a line as each part ends.
 
   Returns:
-    What failed or was left out, a line each.
+    A line for each part that failed or was left out.
   """
   start = time.perf_counter()
   os.makedirs(output, exist_ok=True)
   rates = training_speed.measure_rates(dtype, plan.repeats)
   record = {
-      "machine": sampling_speed.describe_machine(), "dtype": dtype,
+      "machine": tables.describe_machine(), "dtype": dtype,
       "matmul_precision": parallel.settings()["jax_default_matmul_precision"],
       "rates": dataclasses.asdict(rates), "plan": dataclasses.asdict(plan),
       "parts": []}
@@ -228,7 +230,7 @@ def format_results(record: dict) -> str:
   lines = [
       f"{record['machine']}; products in {record['dtype']}, the largest"
       f" {_peak(record)}.", "",
-      sampling_speed.format_table(HEADER, [row.cells() for row in rows])]
+      tables.format_table(HEADER, [row.cells() for row in rows])]
   lines += [
       f"\n{row.name}: {with_error(row.nats, row.nats_standard_error, 3)} nats/image"
       " (test)." for row in rows if row.nats is not None]
@@ -283,13 +285,13 @@ def other_values(field: str) -> list:
 def _prepare_all(
     functions: list[Callable[[], Timer]],
 ) -> dict[int, concurrent.futures.Future[Timer]]:
-  """Call all functions at the same time; return what each gave or raised, by place."""
+  """Call all functions at the same time; return each one's future by its place."""
   with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
     return {i: pool.submit(function) for i, function in enumerate(functions)}
 
 
 def _groups(plan: Plan, dtype: str, rates: Rates) -> list[list[Part]]:
-  """Return the parts of a plan by what they are of, the most important first."""
+  """Return the parts of a plan in groups, the most important first."""
   # The memory of the step of `plan.largest` at its own batch. It holds the number alone
   # and no exception of the step: either would keep the step's arrays alive.
   own: concurrent.futures.Future[int | None] = concurrent.futures.Future()
@@ -444,7 +446,7 @@ def _peak(record: dict) -> str:
 
 
 def _problems(record: dict) -> list[str]:
-  """Return what was not measured, a line each."""
+  """Return a line for each part that was not measured."""
   return [
       f"{part['name']} ({part['problem']})" for part in record["parts"]
       if part["problem"]]

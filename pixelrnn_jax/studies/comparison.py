@@ -18,7 +18,7 @@ from pixelrnn_jax.inference.likelihood import bound_note, nats_to_bits_per_dim
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.runs.restore import load_images, load_run
 from pixelrnn_jax.studies import image_codecs
-from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
+from pixelrnn_jax.studies.tables import describe_machine, format_table
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.evaluation import (
   evaluated_config,

@@ -1,9 +1,9 @@
-"""What the compilers of TPUs and GPUs make of a training step, with none at hand.
+"""Programs that compilers make of a training step for TPUs and GPUs, with none at hand.
 
 A program is compiled ahead of time for a device that is only described. Nothing runs,
-so no time is measured. What can be read from the compiled program:
+so no time is measured. The compiled program tells these figures:
 
-    memory       as the compiler plans it, of one device
+    memory       the memory of one device, as the compiler plans it
     kernels      the number of fusions, products and copies that one step runs, with
                  each iteration of a loop counted
     iterations   the number of iterations of all loops
@@ -156,10 +156,10 @@ def as_on(config: Config, target: str) -> None:
 
 @dataclasses.dataclass
 class Summary:
-  """What is known of a compiled program; see the top of this file.
+  """The figures of a compiled program; see the top of this file.
 
   Attributes:
-    kernels: how many run.
+    kernels: number of kernels that run.
     iterations: the number of iterations of all loops.
     milliseconds: the compiler's estimate; None on a GPU.
     launches: the number of launches of graphs; None on a TPU.
@@ -468,7 +468,7 @@ def _memory(compiled) -> int:
 
 @dataclasses.dataclass
 class Result:
-  """A line of the table, and what is in the JSON file.
+  """A line of the table, as the JSON file has it.
 
   Attributes:
     config: its name.

@@ -24,7 +24,7 @@ from pixelrnn_jax.inference import coding
 from pixelrnn_jax.inference.likelihood import bound_note, log_prob
 from pixelrnn_jax.runs.restore import Run, load_images, load_run
 from pixelrnn_jax.studies import image_codecs
-from pixelrnn_jax.studies.sampling_speed import describe_machine, format_table
+from pixelrnn_jax.studies.tables import describe_machine, format_table
 
 _MOST_NAMES = 5  # in a message
 

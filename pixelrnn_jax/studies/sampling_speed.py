@@ -1,33 +1,31 @@
-"""Times of the cached sampler, the plain one and the lossless coder, by machine."""
+"""Times of the cached sampler, the plain one and the lossless coder."""
 
 import dataclasses
-import datetime
 import math
-import os
-import platform
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from pixelrnn_jax import arguments
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.inference import naive_sampler
 from pixelrnn_jax.inference.coding import compress, decompress
 from pixelrnn_jax.inference.sampling import sample
 from pixelrnn_jax.models import Model, build_model
+from pixelrnn_jax.studies.timing import call_seconds
 
 
 @dataclasses.dataclass
 class Timing:
-  """How long a function takes.
+  """The time that a function takes.
 
   Attributes:
-    seconds: the median of the calls after the first; 0 without any.
-    compile_seconds: the first call, less that.
+    seconds: the median of the calls after the first; 0 if there is only one call.
+    compile_seconds: the time of the first call less that median.
   """
 
   seconds: float
@@ -35,12 +33,8 @@ class Timing:
 
 
 def time_calls(function: Callable[[], object], calls: int) -> Timing:
-  """Call a function once to compile it and then `calls` times, each waited for."""
-  seconds = []
-  for _ in range(calls + 1):
-    start = time.perf_counter()
-    jax.block_until_ready(function())
-    seconds.append(time.perf_counter() - start)
+  """Call a function once to compile it, and then `calls` times."""
+  seconds = call_seconds(function, calls + 1)
   median = statistics.median(seconds[1:] or [0.0])
   return Timing(median, max(0.0, seconds[0] - median))
 
@@ -55,34 +49,17 @@ def time_sampler(model: Model, variables: PyTree, batch: int, calls: int) -> Tim
       lambda: sample(model, variables, key, batch, batch_size=batch), calls)
 
 
-def describe_machine() -> str:
-  """Return what a time is of: date, device, cores and JAX version."""
-  return (
-      f"{datetime.date.today()}, {jax.device_count()} x"
-      f" {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
-      f" ({platform.machine()}), JAX {jax.__version__}"
-  )
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Return a Markdown table with aligned columns."""
-  widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-  rule = ["-" * width for width in widths]
-  return "\n".join(
-      "| " + " | ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)) + " |"
-      for row in [header, rule, *rows])
-
-
 @dataclasses.dataclass
 class Comparison:
   """The cached sampler beside the plain one, both of one batch.
 
   Attributes:
-    cached: drawing the batch.
-    plain_pass: one pass of the plain sampler, which draws one value an image.
-    values: passes that the plain sampler needs, H W C.
-    compress: the batch that was drawn to bytes.
-    decompress: and back.
+    cached: the time of drawing the batch.
+    plain_pass: the time of one pass of the plain sampler, which draws one value of each
+      image.
+    values: number of passes that the plain sampler needs, H W C.
+    compress: the time of compressing the batch that was drawn.
+    decompress: the time of decompressing it.
   """
 
   cached: Timing
@@ -93,12 +70,12 @@ class Comparison:
 
   @property
   def plain_seconds(self) -> float:
-    """Drawing the batch with the plain sampler, extrapolated from its passes."""
+    """The plain sampler's time for the batch, extrapolated from its passes."""
     return self.values * self.plain_pass.seconds
 
   @property
   def ratio(self) -> float:
-    """How many times faster the cached sampler is."""
+    """The plain sampler's time over that of the cached one."""
     return self.plain_seconds / self.cached.seconds
 
 
@@ -108,16 +85,15 @@ def compare_samplers(config: ModelConfig, batch: int, calls: int) -> Comparison:
   Args:
     config: the configuration of the model.
     batch: images drawn together.
-    calls: batches of the cached sampler and passes of the plain one whose median
-      counts.
+    calls: number of batches of the cached sampler and of passes of the plain one. The
+      medians count.
 
   Raises:
     InputError: a number below 1, a model of several scales, or several devices,
       which only the cached sampler would use.
   """
   for name, value in (("batch", batch), ("calls", calls)):
-    if value < 1:
-      raise InputError(f"{name}={value}: must be at least 1.")
+    arguments.whole(name, value)
   if jax.local_device_count() > 1:
     raise InputError(
         f"There are {jax.local_device_count()} devices, and the comparison is of"

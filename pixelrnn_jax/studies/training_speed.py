@@ -1,28 +1,28 @@
-"""How fast the scans and the training steps run, beside what the machine can do.
+"""The speed of the scans and of the training steps, beside the machine's limits.
 
 Shapes: H height, W width, B batch, h hidden units, K kernel width, G = 4h.
 
-Arithmetic is counted from shapes, two operations for a multiply-add, and only where
-it is the model's: products at weights that a mask hides and at offset positions of the
-skewed map are not counted, nor is anything elementwise. Every pixel counts alike: at an
-edge the products with zeros beyond it are counted, as is usual for convolutions. A
-backward pass counts as two forward ones.
+Arithmetic is counted from shapes, with two operations for a multiply-add. Only the
+model's own matrix products count. Products at weights that a mask hides do not count,
+nor those at offset positions of the skewed map, nor anything elementwise. Every pixel
+counts alike: products with the zeros beyond an edge are counted, as is usual for
+convolutions. A backward pass counts as two forward passes.
 
-Batches are split over all devices. The devices of a CPU are parts of it, so its rates
-and memory are those of the whole; an accelerator's memory is that of each.
+Batches are split over all devices. A CPU's devices are parts of it, so its rates and
+its memory are those of the whole CPU. An accelerator's memory is that of each device.
 
-The floor of a scan is the time that its parts would take one after another, each at
-the rate that the machine reaches with nothing else to do (`Rates`): the counted
-products, tanh of four gates and a cell state for each unit, and the bytes that have to
-come from memory or go there:
+The floor of a scan is the time that its parts would take one after another. Each part
+runs at the rate that the machine reaches with nothing else to do (`Rates`). The parts
+are the counted products, the tanh of four gates and a cell state for each unit, and the
+bytes that have to be read or written:
 
-    forward   read the gates' inputs (4h), write the states (h)
-    backward  also write, and read again, the step's derivatives (4h of the gates, and
-              2h that are at least float32, or of the products' dtype where the choice
-              `saved` is `narrow`); read states and their gradient (2h), write the
-              gates' (4h)
+    forward   read the gates' inputs (4h); write the states (h)
+    backward  also write and read again the derivatives of each step: 4h of the gates,
+              and 2h that are at least float32, or of the products' dtype if the choice
+              `saved` is `narrow`; read the states and their gradient (2h); write the
+              gradient of the gates (4h)
 
-The floor of a whole step is that of its products alone.
+The floor of a whole step is the time of its products alone.
 """
 
 import dataclasses
@@ -45,13 +45,14 @@ from pixelrnn_jax.models import Model, build_model
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
 from pixelrnn_jax.runs.optimizer import make_optimizer
 from pixelrnn_jax.runs.state import TrainState, init_state
+from pixelrnn_jax.studies.timing import call_seconds
 from pixelrnn_jax.training import parallel
 from pixelrnn_jax.training.step import AXIS
 
 
 @dataclasses.dataclass
 class Work:
-  """What a run cannot do without; see the top of this file.
+  """The necessary work of a run; see the top of this file.
 
   Attributes:
     operations: operations of products, two for a multiply-add.
@@ -66,7 +67,7 @@ class Work:
 
 @dataclasses.dataclass
 class Rates:
-  """What all devices together reach in one thing at a time, a second.
+  """The rates that all devices together reach, each with nothing else to do.
 
   Attributes:
     operations: operations of the largest matrix product.
@@ -79,7 +80,7 @@ class Rates:
   tanh: float
 
   def floor(self, work: Work) -> dict[str, float]:
-    """Seconds for each part of the work, by name."""
+    """Return the seconds for each part of the work, by name."""
     return {
         "products": work.operations / self.operations,
         "bytes": work.bytes / self.bytes,
@@ -92,13 +93,14 @@ class Measurement:
   """One line of the table.
 
   Attributes:
-    name: what was run.
+    name: the name of the program.
     compile_seconds: the time to compile the program.
-    seconds: median of a run; `spread` is (the smallest, the largest).
-    images: that a run covers.
-    work: counted, of a run.
-    memory: bytes of arguments, results and temporaries together, as the compiler
-      plans them, of a CPU or of each accelerator; None where it does not say.
+    seconds: the median time of a run.
+    spread: the shortest and the longest time of a run.
+    images: number of images that a run covers.
+    work: the counted work of a run.
+    memory: bytes of arguments, results and temporaries together, as the compiler plans
+      them, of a CPU or of each accelerator. None if the compiler does not say.
   """
 
   name: str
@@ -110,7 +112,7 @@ class Measurement:
   memory: int | None
 
   def record(self, rates: Rates) -> dict:
-    """For JSON: the fields, images/s, the fraction of the peak, and the floor."""
+    """Return the fields, images/s, the fraction of the peak and the floor, for JSON."""
     rate = self.work.operations / self.seconds
     return dataclasses.asdict(self) | {
         "images_per_second": self.images / self.seconds,
@@ -130,7 +132,11 @@ class Prepared:
     run: starts the program once, on the same arguments each time, and returns its
       results at once, before they are computed. A training step takes the state that
       its last run returned.
-    name, compile_seconds, images, work, memory: see `Measurement`.
+    name: see `Measurement`.
+    compile_seconds: see `Measurement`.
+    images: see `Measurement`.
+    work: see `Measurement`.
+    memory: see `Measurement`.
   """
 
   run: Callable[[], object]
@@ -143,8 +149,8 @@ class Prepared:
   def time(self, repeats: int) -> Measurement:
     """Run the program once to warm up and then time it.
 
-    Each run is waited for before the next one starts, so its time has the start of the
-    program in it. Nothing is copied from the host or to it.
+    Each run is waited for before the next one starts, so its time includes the start of
+    the program. Nothing is copied from the host or to it.
 
     Args:
       repeats: timed runs, at least 1.
@@ -171,19 +177,19 @@ def _prepare(
 
 
 def measure_rates(dtype: str, repeats: int) -> Rates:
-  """Measure the rates of all devices: products of `dtype`, the rest float32."""
+  """Measure the rates of all devices, of products in `dtype`, the rest in float32."""
   cpu = jax.default_backend() == "cpu"
   megabytes = jnp.zeros((2**25,), jnp.float32)  # 128 MiB, read and written
   values = jax.random.normal(jax.random.key(0), (2**18 if cpu else 2**24,))
 
   def repeated(count, function):
-    # In one program, as a single run can be too short to time.
+    # All are in one program, because a single run can be too short to time.
     return jax.jit(lambda x: lax.fori_loop(0, count, lambda _, x: function(x), x))
 
   copies, many = 4, 32
   copy = repeated(copies, lambda x: x + 1.0)
   tanh = repeated(many, jnp.tanh)
-  # Measured on the first one. A CPU's first device may use all of its cores.
+  # The rates are measured on the first device. A CPU's may use all of its cores.
   devices = 1 if cpu else jax.device_count()
   return Rates(
       devices * product_peak(dtype, repeats),
@@ -230,10 +236,10 @@ def prepare_scans(
 ) -> list[Prepared]:
   """Compile the recurrence of one layer alone, for the LSTM kinds.
 
-  Each implementation over all devices and, where a CPU has several, on one of them,
-  which may use all of the cores.
-  For the Diagonal BiLSTM with skew and unskew; `autodiff` with one image in a
-  map, as the paper has it, `fused` with as many as the layer takes.
+  Each implementation runs over all devices. On a CPU with several devices it also runs
+  on one of them, which may use all of the cores. The Diagonal BiLSTM's scan includes
+  skew and unskew. `autodiff` has one image in a map, as in the paper. `fused` has as
+  many images in a map as the layer takes.
 
   Raises:
     InputError: a multi-scale model, or the batch cannot be split evenly over the
@@ -348,7 +354,8 @@ def model_operations(model: Model) -> float:
 def step_measurements(config: Config, repeats: int) -> list[Measurement]:
   """Measure the whole network forward, and the training step over all devices.
 
-  Errors: see `scan_measurements`.
+  Raises:
+    InputError: see `prepare_scans`.
   """
   check_one_scale(config.model)
   model = build_model(config.model)
@@ -412,7 +419,7 @@ def _forward_work(config: Config) -> Work:
 
 
 def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -> float:
-  """How fast the data pipeline alone gives batches, after the first one."""
+  """Return the images/s of the data pipeline alone, after the first batch."""
   next(iterator)
   start, batches = time.perf_counter(), 0
   while time.perf_counter() - start < seconds:
@@ -422,18 +429,12 @@ def pipeline_images_per_second(config: Config, iterator, seconds: float = 2.0) -
 
 
 def _times(run: Callable, repeats: int) -> list[float]:
-  """Seconds of each of `repeats` runs, after one to warm up."""
-  jax.block_until_ready(run())
-  seconds = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    jax.block_until_ready(run())
-    seconds.append(time.perf_counter() - start)
-  return seconds
+  """Return the seconds of each of `repeats` runs, after one to warm up."""
+  return call_seconds(run, repeats + 1)[1:]
 
 
 def memory(compiled, devices: int = 1) -> int | None:
-  """Bytes of a compiled program's arguments, results and temporaries.
+  """Return the bytes of a compiled program's arguments, results and temporaries.
 
   Args:
     compiled: the program.

@@ -52,10 +52,3 @@ def test_a_multi_scale_model_is_refused(monkeypatch):
   config = ModelConfig("pixel_cnn", **TINY | changes)
   with pytest.raises(InputError, match="models of a single scale"):
     sampling_speed.compare_samplers(config, batch=2, calls=1)
-
-
-def test_table_and_machine():
-  assert sampling_speed.format_table(["a", "bb"], [["123", "4"]]).split("\n") == [
-      "| a   | bb |", "| --- | -- |", "| 123 | 4  |"]
-  assert jax.__version__ in sampling_speed.describe_machine()
-  assert "cores" in sampling_speed.describe_machine()
