@@ -53,6 +53,10 @@ def main() -> None:
       print(learning_curves.draw_curves(
           runs, output=path(f"curves{ending}_{against}"), against=against))
   print(run_pictures.draw_nll("mnist", 6, output=path("nll")))
+  # A test crop with a white sky and edges; its first pixel, the sky's edge, two more.
+  print(run_pictures.draw_conditionals(
+      "photos", pixels=[(0, 0), (14, 12), (6, 20), (16, 24)], examples=[579],
+      output=path("conditionals_photos")))
   for kind in KINDS:
     config = load_config(f"{kind}_mnist")
     config.model.layers = min(config.model.layers, 7)  # more would reach past the edge

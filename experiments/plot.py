@@ -43,6 +43,9 @@ _NUM = flags.DEFINE_integer(
     " first ones of the --split to show (6; 3 in colour).")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
+_EXAMPLES = flags.DEFINE_string(
+    "examples", None, "Which images of the split, 'number,number'; the first by"
+    " default.")
 _IMAGES = flags.DEFINE_list(
     "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
     " pattern, folders, .npz files.")
@@ -61,6 +64,7 @@ _TAKEN_BY = {
     "checkpoint": ("receptive_field", "nll"),
     "num": ("receptive_field", "nll"),
     "split": ("nll",),
+    "examples": ("nll",),
     "images": ("nll",),
     "unit": ("curves",),
     "against": ("curves",),
@@ -87,7 +91,8 @@ def main(config: Config | None) -> None:
   if what == "nll":
     path = run_pictures.draw_nll(
         command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
-        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value, command_line.moved_data())
+        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value, command_line.moved_data(),
+        picture_requests.parse_examples(_EXAMPLES.value))
   else:
     text = _PIXEL.value
     pixels = None if text is None else picture_requests.parse_pixels(text)

@@ -57,6 +57,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Images that a device draws at a time.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Where images come from.")
+_EXAMPLES = flags.DEFINE_string(
+    "examples", None, "Which images of the split, 'number,number'; the first by"
+    " default.")
 _IMAGES = flags.DEFINE_list(
     "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
     " pattern, folders, .npz files.")
@@ -73,6 +76,7 @@ _TAKEN_BY = {
     "seed": "samples, --complete, --grow",
     "batch_size": "samples, --complete, --grow",
     "split": "--complete, --grow, --conditionals",
+    "examples": "--complete, --grow, --conditionals",
     "images": "--complete, --grow, --conditionals",
     "completions": "--complete, --grow",
     "known_rows": "--complete", "pixels": "--conditionals",
@@ -96,6 +100,7 @@ def main() -> None:
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
   images: dict[str, Any] = dict(
       num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value,
+      examples=picture_requests.parse_examples(_EXAMPLES.value),
       moved=command_line.moved_data())
   if _COMPLETE.value:
     path = run_pictures.draw_completions(

@@ -377,7 +377,8 @@ GOOD = {
          "--seed=1", "--checkpoint=best"],
         "completions_step_00000000_seed_1.png"),
     "conditionals": (
-        ["--workdir={colour}", "--conditionals", "--num=1", "--pixels=0,0;4,6"],
+        ["--workdir={colour}", "--conditionals", "--examples=3,0",
+         "--pixels=0,0;4,6"],
         "conditionals_step_00000000.png"),
     "grown": (
         ["--workdir={scales}", "--grow", "--num=2", "--completions=3", "--seed=2"],
@@ -392,6 +393,9 @@ GOOD = {
 BAD = {
     "no checkpoint": (["--workdir={empty}"], "There is no checkpoint in"),
     "none": (["--workdir={colour}", "--num=0"], "num=0: must be at least 1"),
+    "no number": (
+        ["plot.py", "--what=nll", "--workdir={colour}", "--examples=1,"],
+        "examples='1,': give numbers of images from 0, as in '0,7'"),
     "two kinds": (
         ["--workdir={colour}", "--complete", "--conditionals"], "give one"),
     "a single scale": (["--workdir={colour}", "--grow"], "has a single scale"),
