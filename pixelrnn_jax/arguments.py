@@ -67,7 +67,7 @@ def real(name: str, value: Any, least: float, needed: str) -> float:
     name: the name of the argument, for the message.
     value: a number of Python, NumPy or JAX, also an array of shape ().
     least: the least value that is allowed.
-    needed: what the message says of the value.
+    needed: the message after the value, such as "must be positive.".
 
   Raises:
     InputError: another type, a value below `least`, infinity, NaN or a tracer.
@@ -244,7 +244,7 @@ def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array
   Args:
     config: the configuration of the model.
     images: integers [B, H, W, C] from 0 to levels - 1, also traced.
-    name: what the message calls them.
+    name: the name of the images in the message.
 
   Returns:
     Integers of the same shape.
@@ -272,7 +272,7 @@ def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
   Args:
     config: the configuration of the model.
     images: [B, H, W, C], also traced.
-    name: what the message calls them.
+    name: the name of the images in the message.
 
   Returns:
     An array of the same shape and kind.

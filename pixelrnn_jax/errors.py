@@ -25,7 +25,7 @@ def out_of_memory(advice: str) -> Iterator[None]:
   It is a context, and a decorator of a function.
 
   Args:
-    advice: what takes less memory.
+    advice: a sentence on how to take less memory.
   """
   try:
     yield
@@ -48,8 +48,8 @@ class Interrupted(Exception):
     """Make the error.
 
     Args:
-      message: what was stopped, and how it goes on.
-      signal_number: the signal's.
+      message: says what was stopped, and how to continue.
+      signal_number: the number of the signal.
     """
     super().__init__(message)
     self.exit_code = 128 + signal_number

@@ -30,7 +30,7 @@ def bar(
   control characters.
 
   Args:
-    label: what is done.
+    label: a name for the work.
     total: number of units.
     unit: name of the units, in the plural.
     iterable: its items are counted, one unit each. Without it, call `update`.

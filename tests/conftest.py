@@ -1,6 +1,6 @@
 """Tests run on two virtual CPU devices, unless JAX_PLATFORMS says otherwise.
 
-What one test or its subprocess has compiled, the next one reads from a cache.
+Tests and their subprocesses share a cache of compiled programs.
 """
 
 import atexit
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of a test's time is compilation: half of it goes without LLVM's
+# Most of a test's time is compilation, which takes half as long without LLVM's
 # optimisation. XLA_FLAGS= runs the tests on optimised programs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -27,9 +27,9 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-# Shapes and dtypes in annotations are checked at every call, under jit while it traces.
-# The public functions of inference/ check what users hand them with an InputError, and
-# tests hand them wrong types.
+# Shapes and dtypes in annotations are checked at every call, or while jit traces. The
+# public functions of inference/ are left out: they raise an InputError for arguments of
+# the wrong type, and tests pass such arguments.
 jaxtyping.install_import_hook(
     ["pixelrnn_jax.ops", "pixelrnn_jax.models", "pixelrnn_jax.inference.naive_sampler",
      "pixelrnn_jax.inference.rans"],
@@ -45,10 +45,10 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 @pytest.fixture(autouse=True, scope="module")
 def free_programs():
-  """Frees a module's compiled programs after it.
+  """Free a module's compiled programs after it.
 
-  Those of all modules together take gigabytes and most of the memory maps that Linux
-  gives a process (65,530): then reading or writing the next one crashes.
+  The programs of all modules together take gigabytes, and most of the 65,530 memory
+  maps that Linux gives a process. Reading or writing the next program then crashes.
   """
   yield
   jax.clear_caches()
@@ -56,7 +56,7 @@ def free_programs():
 
 @pytest.fixture
 def x64():
-  """Float64 for one test: exact zeros and tight tolerances."""
+  """Enable float64 for one test: exact zeros and tight tolerances."""
   with enable_x64(True):
     yield
 
@@ -68,7 +68,7 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> pathlib.Path:
-  """The work directory of a whole run on two devices; not to be changed."""
+  """Return the work directory of a whole run on two devices; it must not change."""
   assert jax.local_device_count() == 2
   workdir = tmp_path_factory.mktemp("runs") / "tiny"
   train(make_tiny_config(), str(workdir))
@@ -77,5 +77,5 @@ def finished_run(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def copy_run(finished_run, tmp_path) -> Callable[[], pathlib.Path]:
-  """Makes a copy of the finished run that may be changed."""
+  """Return a function that copies the finished run; the copy may be changed."""
   return lambda: pathlib.Path(shutil.copytree(finished_run, tmp_path / "copy"))

@@ -25,9 +25,9 @@ from pixelrnn_jax import progress
 from pixelrnn_jax.errors import InputError
 
 _PROBE_SECONDS = 5.0
-_READ_SECONDS = 30.0  # without a byte, until the connection is given up
-_PAUSE_SECONDS = 1.0  # before the next attempt
-_ATTEMPTS = 5  # in a row without a new byte, until the download is given up
+_READ_SECONDS = 30.0  # seconds without a byte before the connection is given up
+_PAUSE_SECONDS = 1.0  # seconds before the next attempt
+_ATTEMPTS = 5  # attempts in a row without a new byte before the download is given up
 _PIECE = 2**20  # bytes read at a time
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP's codes of 'try again'
 

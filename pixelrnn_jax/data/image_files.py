@@ -20,7 +20,7 @@ from pixelrnn_jax.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg")
 # A file of a few bytes can ask for any number of pixels. So many take up to 1.2 GB.
 MOST_PIXELS = 2**26
-_MOST_BYTES = 2**29  # of a file; uncompressed RGBA of so many pixels takes half of it
+_MOST_BYTES = 2**29  # of a file: twice the uncompressed RGBA of so many pixels
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # The turn that makes an image upright, by its Exif orientation.
@@ -45,7 +45,7 @@ class Decoded:
 
   Attributes:
     pixels: uint8 [h, w, C], 0 to 255.
-    in_colour: whether the file is in colour, whatever C is.
+    in_colour: whether the file is in colour. It does not depend on C.
   """
 
   pixels: np.ndarray
@@ -65,9 +65,9 @@ def decode(path: str, channels: int) -> Decoded:
 
   Raises:
     InputError: the file is missing, no regular file, empty, damaged, of another
-      format, of 16 bits a channel, CMYK, animated, transparent in places, of more
-      than 2^29 bytes, or of more than 2^26 pixels. The header tells the number of
-      pixels before anything is decoded. Nothing else is raised.
+      format, of 16 bits a channel, CMYK, animated or transparent in places. Or it has
+      more than 2^29 bytes or 2^26 pixels; the header tells the number of pixels
+      before anything is decoded. No other error is raised.
   """
   content = _read(path)
   if content.startswith(_PNG_SIGNATURE):

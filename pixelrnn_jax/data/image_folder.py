@@ -5,9 +5,9 @@ and, if it is there, `validation`. That part is then the validation split, whate
 `data.validation_images` says. Otherwise all images below the folder are divided; see
 `own_parts.divide`. Their names are the paths relative to the folder, with /.
 
-A folder that nearly has one of these forms is refused: with `val` or `Train` for a
-part, with images beside the parts, or with image files of other formats. Anything else
-that is not read (labels, text, links to folders) is told in `notes`. Only names that
+A folder that nearly has one of these forms is refused: one with `val` or `Train` for a
+part, with images beside the parts, or with image files of other formats. `notes` tells
+of all other files that are not read (labels, text, links to folders). Only names that
 begin with a dot are passed over in silence.
 """
 
@@ -102,7 +102,7 @@ class ImageFolder:
             f" files that end in {', '.join(SUFFIXES)}."
         )
       parts[part] = found.images
-      for name in found.folders:  # may be a class, as CIFAR-100's `train` is
+      for name in found.folders:  # may be a class, like CIFAR-100's `train`
         if near_part(name):
           self.notes.append(f"{name!r} is read as images of {part!r}")
       self._tell(found)
@@ -191,7 +191,7 @@ def folder_images(path: str) -> list[str]:
 
 @dataclasses.dataclass
 class _Found:
-  """What is below a folder: names relative to it, in order, without hidden ones.
+  """The content of a folder: relative names, in order, without hidden ones.
 
   Attributes:
     images: files that end in `SUFFIXES`.
@@ -207,7 +207,7 @@ class _Found:
 
 
 def _walk(folder: str, prefix: str = "", without: Sequence[str] = ()) -> _Found:
-  """Return what is below a folder.
+  """Return the content of a folder and of the folders below it.
 
   Args:
     folder: the path.

@@ -34,7 +34,7 @@ class NpzFile:
   Attributes:
     path: the path of the file.
     shape: (H, W, C) of the images.
-    treatment: none, for descriptions.
+    treatment: "", as descriptions need none.
     arrays: names of the arrays that are read, in order.
     number: the number of images in all of them.
     given: whether the user has divided them.

@@ -1,8 +1,8 @@
 """The user's own images: a folder of PNG and JPEG files, or an `.npz` file.
 
-- `image_folder.py` and `npz_file.py`: the forms that they may have, and their readers.
+- `image_folder.py` and `npz_file.py`: the two forms, and their readers.
 - `own_parts.py`: the parts train, validation and test.
-- `image_files.py`: what becomes of a file's pixels.
+- `image_files.py`: from a file to pixels.
 - `pixel_cache.py`: the decoded pixels of both, kept for later starts.
 """
 
@@ -30,7 +30,7 @@ class OwnImages:
     largest: the largest value.
     as_stored: whether values are the model's already (`.npz`).
     in_colour: number of files in colour; None for an `.npz`.
-    notes: what exists there and is not read.
+    notes: sentences about files that exist there and are not read, and about colours.
   """
 
   def __init__(

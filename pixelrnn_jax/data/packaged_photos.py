@@ -127,7 +127,8 @@ class PackagedPhotos:
       stop: the last crop + 1.
 
     Returns:
-      The number of each crop's block, int [N], and what a group is, in the plural.
+      The number of each crop's block, int [N], and a name for the groups, in the
+      plural.
     """
     places = self._places[part][start:stop]
     blocks = places // (1, BLOCK, BLOCK)

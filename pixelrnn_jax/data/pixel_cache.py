@@ -26,9 +26,9 @@ from pixelrnn_jax.data.npz_file import NpzFile
 from pixelrnn_jax.data.own_parts import source_name
 from pixelrnn_jax.errors import InputError
 
-_RULES = 1  # a new number when other pixels or parts come from the same files
+_RULES = 1  # increased when the same files give other pixels or parts
 
-_CHECKED = 2**30  # bytes of pixels up to which each start checks the digest
+_CHECKED = 2**30  # largest number of bytes whose digest each start checks
 
 
 @dataclasses.dataclass
@@ -104,13 +104,13 @@ def cached_pixels(
 
 
 def default_cache() -> str:
-  """Return the cache of the user, which exists or not."""
+  """Return the path of the user's cache, which need not exist."""
   base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   return os.path.join(base, "pixelrnn_jax")
 
 
 class _Entry:
-  """An entry of the cache, which exists or not.
+  """An entry of the cache, which need not exist.
 
   Attributes:
     size: bytes of all pixels.

@@ -55,7 +55,7 @@ class Images(Protocol):
 
 
 class Dataset(Protocol):
-  """What `load_source` needs of a data set.
+  """The interface of a data set for `load_source`.
 
   Some data sets have more: `notes` (see ImageSource), `largest` and `in_colour` (see
   `_check_kind`), `as_stored` (see OwnImages). A data set whose images are not
@@ -86,10 +86,10 @@ class ImageSource:
       printed beside every figure.
     intensities: the grey values 0 to 255 of the same images, for dynamic binarisation;
       else None.
-    notes: what the user should know, such as a split that is not used.
+    notes: sentences for the user, for example about a split that is not used.
     groups: the number of each image's group, int [N], for images that are not
       independent. None if every image stands for itself.
-    group_kind: what a group is, in the plural.
+    group_kind: a name for the groups, in the plural.
   """
 
   images: Images = dataclasses.field(repr=False)
@@ -288,7 +288,7 @@ def _values(
     config: with the model and the rule of binarisation.
     split: the split's name.
     title: the title of the data set, for messages.
-    largest: the largest value, if values are used as they are; else None.
+    largest: the largest value, if values are used as they are; otherwise None.
   """
   levels, rule = config.model.levels, config.data.binarization
   if largest is not None and largest < levels < 256:

@@ -4,8 +4,8 @@ A checkpoint is a directory `checkpoints/STEP`. `checkpoint_items.py` lists its 
 Beside that, `sums.json` has the size and the CRC of each of its files, because Orbax
 notices most truncated files, but not a changed byte.
 
-A directory of that name is whole at every moment, for a process that was killed and for
-one that reads while another trains:
+A directory of that name is whole at every moment. So a killed process leaves no broken
+checkpoint, and a process may read while another one trains:
 
 - A checkpoint is written as `new_STEP`, read back, compared, and only then renamed.
 - It is renamed to `old_STEP` before it is deleted. Others are deleted only after the
@@ -40,8 +40,8 @@ from pixelrnn_jax.runs.checkpoint_items import (
 )
 from pixelrnn_jax.runs.state import TrainState
 
-KEPT = 2  # newest checkpoints, so that a damaged last one has a predecessor
-# Names that a killed process leaves behind: Orbax's own, and those above.
+KEPT = 2  # newest checkpoints that are kept, so that a damaged one has a predecessor
+# Names that a killed process leaves behind: those above, and Orbax's own.
 _LEFT_BEHIND = re.compile(
     r"(new|old)_[0-9]+|(new_)?[0-9]+\.orbax-checkpoint-tmp.*", re.ASCII)
 
@@ -94,9 +94,10 @@ class Checkpoints:
       names = os.listdir(self.directory)
     except (FileNotFoundError, NotADirectoryError):
       return []
+    # A longer number is no step: the train state counts in 32 bits.
     return sorted(
         int(name) for name in names
-        if re.fullmatch("0|[1-9][0-9]*", name, re.ASCII))
+        if re.fullmatch("0|[1-9][0-9]{0,8}", name, re.ASCII))
 
   def path(self, step: int) -> str:
     """Return the directory of a checkpoint."""
@@ -257,7 +258,7 @@ class Checkpoints:
         shutil.rmtree(entry.path)
 
   def _delete(self, step: int) -> None:
-    """Delete a checkpoint; under its own name it is never there in part."""
+    """Delete a checkpoint, which is renamed first; its name never has a part of it."""
     old = os.path.join(self.directory, f"old_{step}")
     os.rename(self.path(step), old)
     shutil.rmtree(old)

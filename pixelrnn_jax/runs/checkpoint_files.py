@@ -23,7 +23,8 @@ import orbax.checkpoint as ocp
 from pixelrnn_jax import files
 
 SUMS = "sums.json"
-# The optimiser's zeros shrink well, parameters hardly.
+# Bounds on how far arrays may be compressed. The zeros of a new optimiser's state
+# compress well, parameters hardly.
 _MOST_SHRUNK, _SMALL = 200, 2**26
 
 
@@ -97,7 +98,7 @@ def false_claim(path: str, item: str, template: Any) -> str:
   """Return a claim of a checkpoint or config that the bytes contradict; "" if none.
 
   Args:
-    path: the path of the checkpoint, in which `problem` has found none.
+    path: the path of the checkpoint, which `problem` has found good.
     item: the name of Orbax's item.
     template: a tree of arrays or shapes that is to be read.
   """

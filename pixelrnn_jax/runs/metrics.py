@@ -77,7 +77,7 @@ class MetricsWriter:
     Args:
       step: steps taken so far.
       values: names and figures.
-      description: of the data of the figures.
+      description: the description of the data of the figures.
     """
     if self._file is None or self._events is None:
       return
@@ -122,7 +122,7 @@ def training_minutes(lines: list[dict], batch_size: int) -> list[float]:
   the speed of the next line that has one.
 
   Args:
-    lines: of one run, in order, from `read_metrics`.
+    lines: the lines of one run, in order, from `read_metrics`.
     batch_size: images a step.
   """
   minutes, now, last, waiting = [], 0.0, 0, 0
@@ -143,7 +143,7 @@ def thin(lines: list[dict], batch_size: int, points: int = 60) -> list[dict]:
   Steps and minutes (`training_minutes`) up to each line stay as they are.
 
   Args:
-    lines: of one run, in order, from `read_metrics`.
+    lines: the lines of one run, in order, from `read_metrics`.
     batch_size: images a step.
     points: approximate number of lines of training that are left.
   """
@@ -174,7 +174,7 @@ def _drop_after(path: str, step: int, validated: bool) -> None:
   """Remove lines of later steps and broken ones, and end the last one.
 
   Args:
-    path: of the file.
+    path: the path of the file.
     step: the last one to keep.
     validated: whether the validation at `step` is kept.
   """

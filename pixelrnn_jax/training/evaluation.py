@@ -45,10 +45,11 @@ class Evaluation:
     images: number of images.
     groups: the groups over which the standard error is taken, in words; "" if it is
       taken over the images.
-    bound: a note that the figures are bounds, as those of all scales of a multi-scale
-      model together are; "" if they are exact.
+    bound: a note that the figures are bounds, which those of all scales of a
+      multi-scale model together are. "" if they are exact.
     scales: the figures of each scale of a multi-scale model, by size, the coarsest
-      first. A scale is given the one before it, and has bits per value of its own.
+      first. They are those of a scale given the scale before it. Their bits are per
+      value of that scale.
   """
 
   nats_per_image: float
@@ -78,7 +79,7 @@ class Evaluation:
     return text
 
   def over(self) -> str:
-    """Return over what the mean and its standard error are taken, as text."""
+    """Return the images and groups of the mean and its standard error, as text."""
     if not self.groups:
       return f"{self.images} images"
     if self.nats_standard_error is None:
@@ -87,7 +88,7 @@ class Evaluation:
     return f"{self.images} images, the standard error over {self.groups}"
 
   def record(self) -> dict:
-    """Return the fields for JSON, without those that say nothing."""
+    """Return the fields for JSON, without the empty ones."""
     fields = dict(vars(self))
     if not self.groups:
       del fields["groups"]
@@ -100,7 +101,7 @@ class Evaluation:
 
 
 def with_error(figure: float, error: float | None, digits: int) -> str:
-  """Return a figure and its standard error as text; the figure alone if it has none."""
+  """Return a figure as text, with its standard error if it has one."""
   if error is None:
     return f"{figure:.{digits}f}"
   return f"{figure:.{digits}f} +/- {error:.{digits}f}"
@@ -213,7 +214,7 @@ def summarize(
     image_shape: (H, W, C) of an image.
     groups: the number of each image's group, [N], for images that are not independent;
       see `standard_error`.
-    kind: what a group is, in the plural.
+    kind: a name for the groups, in the plural.
 
   Raises:
     Diverged: some of the nats are not finite.
@@ -271,13 +272,13 @@ def standard_error(
 def evaluated_config(config: ModelConfig, as_trained: bool = False) -> ModelConfig:
   """Return the configuration with which a model is evaluated.
 
-  Products of bfloat16 are accurate enough to train with, and not for figures: they
-  shift likelihoods by a part of a nat and more. So such a model is evaluated in
-  float32, on the same parameters.
+  Products in bfloat16 are accurate enough for training, but not for figures. They shift
+  likelihoods by a part of a nat and more. So such a model is evaluated in float32, with
+  the same parameters.
 
   Args:
-    config: with which the model is trained.
-    as_trained: keep bfloat16.
+    config: the configuration of the training.
+    as_trained: whether to keep bfloat16.
   """
   if as_trained or config.dtype != "bfloat16":
     return config
@@ -395,7 +396,7 @@ def report(
 
 
 def read_evaluation(workdir: str, step: int) -> dict | None:
-  """Return the record of `report`, if it is of the test split and the last checkpoint.
+  """Return the record of the test split and the last checkpoint, from `report`.
 
   Figures of a model in bfloat16 do not count.
 
@@ -404,7 +405,7 @@ def read_evaluation(workdir: str, step: int) -> dict | None:
     step: the step of the checkpoint.
 
   Returns:
-    The record; None if there is none, or one of something else.
+    The record; None if there is none, or if it is of another split or checkpoint.
   """
   text = files.read_text(os.path.join(workdir, layout.EVALUATION))
   try:

@@ -71,7 +71,7 @@ class Window:
     model = self.config.model
     trained = trained_scales(model, self.config.train.scale)
     images = sum(r["images"] for r in results)
-    # Figures of each trained scale, and of all scales together if all are trained.
+    # The figures of each trained scale, and of all scales together if all are trained.
     nats = {
         suffix: math.fsum(r["nats"][i] for r in results) / images
         for i, suffix in enumerate(self.updates_missed)}
@@ -121,8 +121,8 @@ def diverged_message(what: str, step: int) -> str:
   """Return the message of a Diverged.
 
   Args:
-    what: what was found.
-    step: at which it was found.
+    what: the finding.
+    step: the step of the finding.
   """
   return (
       f"{what} at step {step}. Training stopped; the last checkpoint before it is"

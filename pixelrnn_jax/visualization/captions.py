@@ -1,4 +1,4 @@
-"""What a picture shows: a text below it, and metadata in its PNG file."""
+"""Captions of pictures: a text below, and metadata in the PNG file."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ _LEADING, _MARGIN = 4, 6  # pixels between lines, and around the text
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-  """What a picture shows.
+  """The content of a picture in words.
 
   Attributes:
     what: the picture in words, such as "64 samples".

@@ -64,7 +64,7 @@ def conditionals_figure(
 
 
 def probabilities_figure(images: np.ndarray, probabilities: np.ndarray) -> Figure:
-  """Draw binary images and, beside each, p(x = 1 | all values before) as a map.
+  """Draw binary images, each beside a map of p(x = 1 | all values before it).
 
   Args:
     images: integers [N, H, W, C], 0 or 1.
@@ -78,14 +78,14 @@ def nll_figure(
     images: np.ndarray, bits: np.ndarray, levels: int, titles: Sequence[str],
     title: str,
 ) -> Figure:
-  """Draw images and, beside each, -log2 p(value | all values before it) as a map.
+  """Draw images, each beside a map of -log2 p(value | all values before it).
 
   Args:
     images: integers [N, H, W, C], values 0 to levels - 1.
-    bits: [N, H, W, C], in one scale of colours for all.
+    bits: [N, H, W, C]. All maps share one scale of colours.
     levels: number of values.
-    titles: above each of the N images.
-    title: above the picture.
+    titles: the title above each of the N images.
+    title: the title above the picture.
   """
   names = [f"{c} bits".strip() for c in CHANNELS[images.shape[-1]]]
   figure = _maps_figure(images, bits, names, levels, bits.max(), titles)
@@ -105,7 +105,7 @@ def receptive_field_figure(
 
   Args:
     fields: [H, W] of each model, from `receptive_field`. A pixel of 0 is not seen.
-    names: above each column.
+    names: the title above each column.
     pixel: (row, column).
   """
   figure = Figure((3.4 * len(fields), 6.6), dpi=_DPI, layout="constrained")
@@ -169,8 +169,8 @@ def curves_figure(
       validation. Either may be empty. A place is a number of steps, or what `label`
       says.
     unit: the unit of the figures.
-    title: above the diagram.
-    label: below the horizontal axis.
+    title: the title above the diagram.
+    label: the label below the horizontal axis.
   """
   figure = Figure((8, 5), dpi=_DPI, layout="constrained")
   figure.suptitle(_plain(title, 96), fontsize=9)
@@ -183,16 +183,16 @@ def ablation_figure(
     papers: Sequence[float | None], curves: Sequence[tuple[str, Sequence, Sequence]],
     unit: str, title: str,
 ) -> Figure:
-  """Draw the test figure of each run, and beside them the learning curves.
+  """Draw the test figure of each run, and the learning curves beside them.
 
   Args:
     figures: the figures of the runs.
     errors: their standard errors.
     bounds: whether each of them is an upper bound.
-    papers: the paper's figure for each, or None.
+    papers: the paper's figure for each run, or None.
     curves: the curves of the runs, see `curves_figure`, in the same order and colours.
     unit: the unit of all figures.
-    title: above the diagram.
+    title: the title above the diagram.
   """
   figure = Figure((12, 3.5 + 0.25 * len(figures)), dpi=_DPI, layout="constrained")
   figure.suptitle(_plain(title, 150), fontsize=9)
@@ -289,7 +289,7 @@ def times_figure(
     seconds: medians.
     spreads: (least, largest) of each.
     floors: seconds of each part of the necessary work, by name, for each time.
-    title: above the diagram.
+    title: the title above the diagram.
   """
   figure = Figure((9, 1.6 + 0.55 * len(names)), dpi=_DPI, layout="constrained")
   axes = figure.add_subplot()
@@ -330,7 +330,7 @@ def save_figure(
   Args:
     figure: the figure.
     path: the path of the PNG.
-    caption: in the PNG's metadata.
+    caption: the caption in the PNG's metadata.
     below: whether the caption is also drawn below the figure.
   """
   if caption is not None and below:
@@ -346,12 +346,12 @@ def _maps_figure(
     images: np.ndarray, maps: np.ndarray, names: Sequence[str], levels: int,
     most: float, titles: Sequence[str],
 ) -> Figure:
-  """Draw images and, beside each, a map for each channel, colours from 0 to `most`.
+  """Draw images, each beside a map of each channel with colours from 0 to `most`.
 
   Args:
     images: integers [N, H, W, C].
     maps: [N, H, W, C].
-    names: above the maps of the C channels.
+    names: the titles above the maps of the C channels.
     levels: the number of levels of the images.
     most: the end of the scale of colours.
     titles: above each image, or one title above each column of images.

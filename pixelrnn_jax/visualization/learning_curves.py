@@ -73,7 +73,7 @@ def draw_curves(
     notes.append("; ".join([*described, *filter(None, [note])]))
   if len(set(notes)) == 1:
     title = notes[0]
-  else:  # figures on different data are side by side, so each is described
+  else:  # figures on different data stand side by side, so each is described
     names_by_note = {note: [] for note in notes}
     for name, note in zip(names, notes, strict=True):
       names_by_note[note].append(name)

@@ -17,7 +17,7 @@ def make_builder(
     name: str, parts: dict[str, np.ndarray], register: bool = False,
     feature: str = "image",
 ) -> type[tfds.core.GeneratorBasedBuilder]:
-  """A builder of uint8 images [N, H, W, C] by split that needs no TensorFlow."""
+  """Return a builder of uint8 images [N, H, W, C] by split, without TensorFlow."""
   shape = next(iter(parts.values())).shape[1:]
 
   def info(self):
@@ -55,13 +55,13 @@ def make_builder(
 
 @pytest.fixture
 def tiny_builder():
-  """The function that makes a builder."""
+  """Return the function that makes a builder."""
   return make_builder
 
 
 @pytest.fixture
 def prepare(tmp_path):
-  """prepare(name, parts) prepares a tiny data set; returns the data directory."""
+  """Return a function that prepares a tiny data set and returns its directory."""
 
   def run(name: str, parts: dict[str, np.ndarray], **kwargs) -> pathlib.Path:
     builder = make_builder(name, parts, **kwargs)
@@ -91,7 +91,10 @@ def write_tar(path, images, extra=()):
 
 @pytest.fixture
 def tars(tmp_path, monkeypatch):
-  """tars(size, extra) writes two tars, with the right sums; returns the images."""
+  """Return a function that writes two tars with the right sums.
+
+  It returns the folder and the images of each split.
+  """
 
   def write(size, extra=()):
     folder = tmp_path / "downloads" / "manual"

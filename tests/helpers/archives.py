@@ -19,7 +19,7 @@ CIFAR10_NAMES = [
 def cifar_files(name: str, each: int) -> dict[str, bytes]:
   """Return the files of a CIFAR archive by path, with so many images in each.
 
-  Random images and labels, the same at every call.
+  Images and labels are random, and the same at every call.
   """
   rng = np.random.default_rng(0)
   if name == "cifar10":
@@ -43,7 +43,7 @@ def cifar_files(name: str, each: int) -> dict[str, bytes]:
 
 
 def write_tar_gz(path: pathlib.Path, contents: dict[str, bytes | tarfile.TarInfo]):
-  """Write files by path, or members as they are."""
+  """Write a tar.gz of files, by path, or of ready members."""
   with tarfile.open(path, "w:gz") as archive:
     for name, content in contents.items():
       if isinstance(content, tarfile.TarInfo):
@@ -76,7 +76,7 @@ def resized_arrays(size: int, counts: dict[str, int]) -> dict[str, dict]:
 
 
 def write_zip(path: pathlib.Path, contents: dict[str, dict | bytes]):
-  """Write `.npz` files of these arrays, or files as they are."""
+  """Write a zip of `.npz` files, made of arrays, or of ready files."""
   with zipfile.ZipFile(path, "w") as archive:
     for name, content in contents.items():
       if isinstance(content, dict):
@@ -92,7 +92,7 @@ def record(monkeypatch, name: str, folder: pathlib.Path, server: str = ""):
   Args:
     monkeypatch: pytest's.
     name: the name of the data set.
-    folder: with files under the names of the record.
+    folder: holds files of the names in the record.
     server: an address that takes the place of theirs.
   """
   builder = tfds.builder_cls(name)

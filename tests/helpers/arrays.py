@@ -1,4 +1,4 @@
-"""NumPy's arrays as JAX's: what `ops` is made for."""
+"""NumPy's arrays as JAX's, which `ops` takes."""
 
 import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""What a model sees: Jacobians of logits in inputs, and receptive fields by reasoning.
+"""Receptive fields, by the Jacobian of the logits and by reasoning.
 
 Values are numbered in raster order, i = (r W + c) C + channel.
 """
@@ -25,7 +25,10 @@ def make(kind, channels, residual, skip):
 
 
 def make_step(model, rng, optimizer):
-  """Variables to those after one large step of the optimiser of that name."""
+  """Return a function that takes one large step of the optimiser of that name.
+
+  The function maps variables to variables.
+  """
   images = rng.integers(0, LEVELS, (4, *model.config.image_shape), np.uint8)
   optimizer = make_optimizer(
       OptimizerConfig(name=optimizer, learning_rate=1e-2, clip_norm=0.0), steps=1)
@@ -42,7 +45,10 @@ def make_step(model, rng, optimizer):
 
 
 def make_jacobian(model):
-  """(variables, image) to |d logits of value i / d input j|, the largest [i, j]."""
+  """Return a function from (variables, image) to the Jacobian, [i, j].
+
+  An entry is the largest |d logit / d input j| over the logits of value i.
+  """
   size = int(np.prod(model.config.image_shape))
 
   @jax.jit
@@ -55,9 +61,9 @@ def make_jacobian(model):
 
 
 def pixels_seen(kind):
-  """bool [H, W, H, W]: pixel (r, c) sees pixel (r', c') or part of it.
+  """Return whether pixel (r, c) sees some of pixel (r', c'), bool [H, W, H, W].
 
-  The own pixel is true: with several channels, earlier channels are seen.
+  A pixel sees itself: with several channels, later channels see earlier ones.
   """
   seen = np.zeros((HEIGHT, WIDTH, HEIGHT, WIDTH), bool)
   rows, columns = np.mgrid[:HEIGHT, :WIDTH]
@@ -68,7 +74,7 @@ def pixels_seen(kind):
 
 
 def field(kind, r, c, rows, columns):
-  """The receptive field of (r, c) as a mask over the image, by reasoning.
+  """Return the receptive field of (r, c) as a mask over the image, by reasoning.
 
   Each layer adds its own reach to that of the layers below it.
   """
@@ -76,9 +82,10 @@ def field(kind, r, c, rows, columns):
   if kind == "diagonal_bilstm":
     return (rows < r) | own_row  # the whole past
   if kind == "row_lstm":
-    # In its own row: the first layer's reach and each layer's. A row up costs a
-    # step of a recurrence, KERNEL // 2 to either side; to the right the first
-    # layer adds its own reach, but only on its way up (mask A).
+    # In its own row, the pixel sees as far left as the first layer and all others
+    # reach together. A step of a recurrence goes up one row, and KERNEL // 2 to
+    # either side. To the right the first layer adds its reach, but only in rows above
+    # (mask A), so one step up is its own.
     up = r - rows
     left = FIRST // 2 + LAYERS * (KERNEL // 2)
     triangle = (
@@ -101,17 +108,19 @@ def field(kind, r, c, rows, columns):
 
 
 def values_seen(kind, channels):
-  """bool [i, j]: value i sees value j, both in the order row, column, channel."""
+  """Return whether value i sees value j, bool [i, j].
+
+  Values are in the order row, column, channel.
+  """
   size = HEIGHT * WIDTH * channels
   pixels = pixels_seen(kind).reshape(HEIGHT * WIDTH, -1)
   seen = np.kron(pixels, np.ones((channels, channels), bool))
   seen &= np.tril(np.ones((size, size), bool), k=-1)
   if kind == "diagonal_bilstm":
-    # The one hole in the paper's 'entire past': mask A keeps a pixel's last
-    # channel out of all features of its own row up to its column, so the last
-    # value of a row is in no feature of that row, and the right-to-left states,
-    # which come from the row above, do not have it. The first layer sees it
-    # from near by.
+    # The paper's 'entire past' has one hole. Mask A keeps a pixel's last channel out of
+    # all features of its own row up to its column. So the last value of a row is in no
+    # feature of that row. The right-to-left states come from the row above, and do not
+    # have it either. Only the first layer sees it, from nearby.
     order = seen.reshape(HEIGHT, WIDTH, channels, HEIGHT, WIDTH, channels)
     for r in range(1, HEIGHT):
       for c in range(WIDTH - 1 - FIRST // 2):

@@ -15,14 +15,14 @@ class Disk:
   """
 
   def __init__(self, folder, megabytes=8):
-    """Makes it.
+    """Make and mount the file system.
 
     Args:
       folder: a directory, for the image and the mount point.
-      megabytes: its size, a part of which the file system takes.
+      megabytes: size of the file; the file system takes a part of it.
 
     Raises:
-      OSError: that is not possible here.
+      OSError: the system cannot make it.
     """
     self.image, self.path = folder / "image", folder / "disk"
     self.path.mkdir()
@@ -33,30 +33,30 @@ class Disk:
 
   @classmethod
   def make(cls, folder, megabytes=8):
-    """A disk, or None where that is not possible."""
+    """Return a disk, or None if the system cannot make one."""
     try:
       return cls(folder, megabytes)
     except OSError:
       return None
 
   def mount(self):
-    """Mounts it, good as new."""
+    """Mount it."""
     _run("mount", "-o", "loop", self.image, self.path)
 
   def unmount(self):
-    """Unmounts it; files that are open there stay so."""
+    """Unmount it; open files stay open."""
     _run("umount", "-l", self.path)
 
   def break_down(self):
-    """Makes it read-only at once, as the kernel does after an error of the device.
+    """Make it read-only at once, as the kernel does after an error of the device.
 
-    Unlike `remount,ro`, which is refused while files are open for writing.
+    `remount,ro` would be refused while files are open for writing.
     """
     _run("sync", "-f", self.path)
     _run("mount", "-o", "remount,abort", self.path)
 
   def repair(self):
-    """Mounts it anew after `break_down`.
+    """Mount it anew after `break_down`.
 
     TensorStore's threads may have a file open for a moment. Until then the broken file
     system would come back with the same faults.
@@ -73,7 +73,7 @@ class Disk:
     self.mount()
 
   def _open_files(self):
-    """The files that processes have open here, as `PID: PATH`."""
+    """Return the files that processes have open on it, as `PID: PATH`."""
     found = []
     for link in glob.glob("/proc/[0-9]*/fd/*"):
       with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ class Disk:
     return found
 
   def fill(self):
-    """Leaves no room."""
+    """Write a file until no room is left."""
     with open(self.path / "filler", "ab", buffering=0) as file:
       for size in (1 << 16, 1 << 12, 1 << 8):
         try:
@@ -92,7 +92,7 @@ class Disk:
           pass
 
   def make_room(self):
-    """Takes back `fill`."""
+    """Remove the file that `fill` wrote."""
     (self.path / "filler").unlink()
 
 

@@ -1,4 +1,4 @@
-"""Every image that there is, and how often it should be drawn."""
+"""All images of a small space, and a test of how often each is drawn."""
 
 import itertools
 
@@ -6,13 +6,14 @@ import numpy as np
 
 
 def every_image(shape, levels):
+  """Return all images of a shape [H, W, C], in order, [N, H, W, C]."""
   size = int(np.prod(shape))
   values = itertools.product(range(levels), repeat=size)
   return np.array(list(values), np.uint8).reshape(-1, *shape)
 
 
 def chi_square(counts, probabilities):
-  """Standard deviations by which Pearson's statistic exceeds its mean."""
+  """Return how far Pearson's statistic exceeds its mean, in standard deviations."""
   expected = counts.sum() * probabilities
   # Rare outcomes are pooled, so that the statistic is close to normal.
   common = expected >= 10
@@ -26,6 +27,6 @@ def chi_square(counts, probabilities):
 
 
 def index_of(images, levels):
-  """The position of each image in `every_image`."""
+  """Return the position of each image in `every_image`."""
   flat = images.reshape(len(images), -1).astype(np.int64)
   return flat @ (levels ** np.arange(flat.shape[1])[::-1])

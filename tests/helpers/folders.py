@@ -1,8 +1,8 @@
-"""What a folder holds."""
+"""The content of folders."""
 
 
 def contents(folder, without=""):
-  """The files below a folder, but for those below folders of the name `without`."""
+  """Return the files below a folder, by path, without folders named `without`."""
   return {
       path: path.read_bytes() for path in folder.rglob("*")
       if path.is_file() and without not in path.parts}

@@ -1,4 +1,4 @@
-"""Random parameters of a model, without compiling its own: that takes seconds."""
+"""Random parameters of a model, drawn without compiling `model.init`, which is slow."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ import pixelrnn_jax as prnn
 
 
 def random_variables(model, rng, noise):
-  """Every parameter random, biases and initial states too, which start at zero.
+  """Return random variables; biases and initial states, which start at 0, too.
 
-  Those of kernels are of the order of the initial ones, and `noise` more; the
-  others have `noise`.
+  The standard deviation of a kernel is that of its initial values, with `noise` added
+  in squares. That of all other parameters is `noise`.
   """
   images = jax.ShapeDtypeStruct((1, *model.config.image_shape), np.uint8)
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -26,7 +26,7 @@ def random_variables(model, rng, noise):
 
 
 def strengthen_conditions(variables, factor):
-  """The parameters that bring the small image to the large one times `factor`."""
+  """Return variables whose weights between small and large image are multiplied."""
 
   def strengthen(path, x):
     name = jax.tree_util.keystr(path)
@@ -36,7 +36,7 @@ def strengthen_conditions(variables, factor):
 
 
 def random_model(kind, shape, levels, **changes):
-  """A model with random parameters, far from uniform."""
+  """Return a model and random variables; its distribution is far from uniform."""
   model = prnn.build_model(prnn.ModelConfig(
       kind, shape, levels=levels, hidden=6, layers=2, head_features=9, **changes))
   return model, random_variables(model, np.random.default_rng(0), 0.5)

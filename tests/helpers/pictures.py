@@ -1,11 +1,11 @@
-"""Pictures that programs have drawn."""
+"""Comparison of pictures that programs have drawn."""
 
 import numpy as np
 from PIL import Image
 
 
 def assert_same_above_the_caption(path, expected):
-  """The picture at `path` is `expected`, which has none, and a caption below it."""
+  """Assert that a picture is `expected`, which has no caption, above a caption."""
   picture, without = (np.asarray(Image.open(p)) for p in (path, expected))
   height = len(without)
   assert 0 < len(picture) - height < height

@@ -1,8 +1,8 @@
-"""The programs of experiments/, and what processes of their own import in tests.
+"""The programs of experiments/ and other code, each run in a process of its own.
 
-To import JAX, Orbax and Grain takes most of the time of a short program. So the
-processes here are forked from one that has imported them, and has computed nothing
-yet: multiprocessing's fork server.
+Importing JAX, Orbax and Grain takes most of the time of a short program. So processes
+are forked from multiprocessing's fork server, which has imported these packages and has
+computed nothing.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ _FORKED.set_forkserver_preload(
 
 
 def run_program(program, *arguments, cwd=None, encoding="utf-8"):
-  """What a program of experiments/ returned and printed, as subprocess.run has it.
+  """Run a program of experiments/, and return a `subprocess.CompletedProcess`.
 
-  It sees the environment of this process. Settings of JAX that are not yet there when
-  the first program starts come too late: use `subprocess` for them.
+  The program has the environment of this process. Settings of JAX that are made after
+  the first program has started come too late. Use `subprocess` for them.
   """
   path = str(EXPERIMENTS / program)
   return _run(_run_file, (path,), [path, *arguments], cwd, encoding)
 
 
 def run_code(code, *arguments):
-  """The same of Python's code; `sys.argv` holds the arguments from its place 1 on."""
+  """Run Python's code like a program; `sys.argv[1:]` are the arguments."""
   return _run(exec, (code, {"__name__": "__main__"}), ["-c", *arguments])
 
 
@@ -59,7 +59,7 @@ def _run(function: Callable, given: tuple, argv, cwd=None, encoding="utf-8"):
 
 
 def _become(function, given, argv, cwd, environment, paths, encoding):
-  """Turns a forked process into that of the program."""
+  """Turn a forked process into that of the program."""
   for number, path in enumerate(paths, start=1):
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
