@@ -1,11 +1,11 @@
-"""What a checkpoint holds, as Orbax's items.
+"""The content of a checkpoint, as Orbax's items.
 
 | item        | content                                                            |
 |-------------|--------------------------------------------------------------------|
 | `params`    | the parameters; sampling and evaluation read nothing else          |
 | `optimizer` | the optimiser's state and the number of steps                      |
 | `data`      | the position of the data iterator                                  |
-| `info`      | what the checkpoint says about itself                              |
+| `info`      | a record about the checkpoint; see `Info`                          |
 
 Older checkpoints have one item `state`, the whole train state, in place of the first
 two. They are read as well.
@@ -44,12 +44,12 @@ class Unreadable(Exception):
 
 
 class OtherConfig(Exception):
-  """A checkpoint that is whole, of another configuration; the text says how."""
+  """A checkpoint that is whole but of another configuration; the text says how."""
 
 
 @dataclasses.dataclass
 class Info:
-  """What a checkpoint says about itself.
+  """A record about a checkpoint.
 
   Attributes:
     validation_nats: nats per image at this step; None if they were not measured.
@@ -58,8 +58,9 @@ class Info:
     data: description of the images that it was trained on.
     accumulate: parts of a device's batch; see TrainConfig.
     device_kind: the kind of the first device.
-    jax: version.
-    settings: others that change the rounding, by name; see `parallel.settings`.
+    jax: the version of JAX.
+    settings: other settings that change the rounding, by name; see
+      `parallel.settings`.
     sums: whether the checkpoint had its `sums.json` from the start.
   """
 
@@ -87,7 +88,8 @@ class CheckpointItems:
     self.directory = directory
     self._stack = contextlib.ExitStack()
     self._writer = self._stack.enter_context(_checkpointer())
-    # Each process reads by itself, so that one that cannot keeps none waiting.
+    # Each process reads by itself, so that a process that cannot read keeps no other
+    # one waiting.
     self._reader = self._stack.enter_context(_checkpointer(
         primary_host=jax.process_index(), active_processes={jax.process_index()},
         barrier_sync_key_prefix=f"reader_{jax.process_index()}"))
@@ -121,10 +123,10 @@ class CheckpointItems:
       )
 
   def info(self, name: str | int) -> Info:
-    """Return what a checkpoint says about itself.
+    """Return the record about a checkpoint.
 
     Raises:
-      Unreadable: it does not.
+      Unreadable: it is missing or damaged.
     """
     path = os.path.join(self.directory, str(name))
     try:
@@ -136,12 +138,11 @@ class CheckpointItems:
       info = Info(**{
           field.name: info[field.name] for field in dataclasses.fields(Info)
           if field.name in info or field.name in required})
-      if info.validation_nats is not None:
-        info.validation_nats = float(info.validation_nats)
-        if not math.isfinite(info.validation_nats):
-          raise ValueError(f"validation_nats is {info.validation_nats}")
+      _check_info(info)
       return info
-    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+    except (
+        ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError
+    ) as error:
       raise Unreadable(f"info: {type(error).__name__}: {error}"[:300]) from error
 
   def state(
@@ -185,7 +186,7 @@ class CheckpointItems:
   def _state(
       self, name: str | int, template: TrainState, args: dict[str, Any]
   ) -> TrainState:
-    """Return the state of a checkpoint of today's items."""
+    """Return the state of a checkpoint that has the items above."""
     templates = _state_items(template)
     for item, tree in templates.items():
       self._check_claims(name, item, tree)
@@ -233,6 +234,21 @@ class CheckpointItems:
     path = os.path.join(self._orbax_directory, str(name))
     with _unreadable():
       return self._reader.restore(path, args=ocp.args.Composite(**args))
+
+
+def _check_info(info: Info) -> None:
+  """Raise ValueError for fields of other types: the info may come from anybody."""
+  nats = info.validation_nats
+  if nats is not None:
+    info.validation_nats = nats = float(nats)
+  info.settings = settings = dict(info.settings)
+  numbers = (info.devices, info.processes, info.accumulate)
+  texts = (info.data, info.device_kind, info.jax, *settings, *settings.values())
+  if not (
+      (nats is None or math.isfinite(nats))
+      and all(type(x) is int and x > 0 for x in numbers)
+      and all(type(x) is str for x in texts) and type(info.sums) is bool):
+    raise ValueError("a field has a value that it cannot have")
 
 
 def _state_items(state: TrainState) -> dict[str, Any]:
@@ -287,9 +303,11 @@ def _late_failures_are_silent() -> Iterator[None]:
 def _checkpointer(**options) -> ocp.Checkpointer:
   """Return Orbax's checkpointer of several items, with options about processes."""
   processes = ocp.options.MultiprocessingOptions(**options)
+  # A directory that cannot be made in the background is waited for, for ten minutes.
+  at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
   return ocp.Checkpointer(
-      ocp.CompositeCheckpointHandler(
-          composite_options=ocp.CompositeOptions(multiprocessing_options=processes)),
+      ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(
+          multiprocessing_options=processes, async_options=at_once)),
       multiprocessing_options=processes)
 
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -79,6 +80,37 @@ def link_of_a_folder(workdir):
   params.symlink_to(workdir.parent / "outside")
 
 
+def info(**fields):
+  """A row with other facts in the checkpoint, and no sums of them."""
+
+  def change(workdir):
+    path = checkpoint(workdir) / "info" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sums": False} | fields))
+
+  return without_sums(change)
+
+
+def folder_in_folder(workdir):
+  """More of them than Python has levels of recursion."""
+  here = os.getcwd()
+  os.chdir(checkpoint(workdir))
+  for _ in range(1200):
+    os.mkdir("x")
+    os.chdir("x")
+  os.chdir(here)
+
+
+def validation(text):
+  """A row of a validation figure that came later."""
+  return without_sums(
+      lambda workdir: (checkpoint(workdir) / "validation.json").write_text(text))
+
+
+def step(name):
+  """A row of a checkpoint of another name."""
+  return lambda workdir: checkpoint(workdir).rename(workdir / "checkpoints" / name)
+
+
 DEEP = "[" * 100_000
 ROWS = {
     # sums.json.
@@ -111,6 +143,16 @@ ROWS = {
     "nested facts": (without_sums(
         lambda w: (checkpoint(w) / "info" / "metadata").write_text(DEEP)),
         "No checkpoint in .* can be read"),
+    "folders without end": (folder_in_folder, "recursion"),
+    "a nested validation": (validation(DEEP), "info: RecursionError"),
+    "a validation of no fields": (validation("[1]"), "info: "),
+    "a number as the data": (info(data=5), "a field has a value that it cannot have"),
+    "a text as settings": (info(settings="x"), "info: "),
+    "settings of numbers": (info(settings={"x": 1}), "a value that it cannot have"),
+    "no devices": (info(devices="x"), "a value that it cannot have"),
+    "endless nats": (info(validation_nats=10**400), "info: OverflowError"),
+    "a step of 64 bits": (step("99999999999999999999"), "There is no checkpoint"),
+    "a step as long as a name": (step("9" * 255), "There is no checkpoint"),
     "nested metadata": (without_sums(
         lambda w: (checkpoint(w) / "params" / "_METADATA").write_text(DEEP)),
         "No checkpoint in .* can be read"),
@@ -122,13 +164,21 @@ ROWS = {
 def test_checkpoints(stranger, name, which, monkeypatch):
   change, message = ROWS[name]
   change(stranger)
-  before = {path.name for path in stranger.parent.rglob("*")}
+  before = tree(stranger.parent)
   with pytest.raises(InputError) as error:
     prnn.restore(str(stranger), which)
   if which == "last":
     assert error.match(message)
   assert "\n" not in str(error.value)
-  assert {path.name for path in stranger.parent.rglob("*")} == before
+  assert tree(stranger.parent) == before
+  subprocess.run(["rm", "-rf", stranger], check=True)  # however deep it is
+
+
+def tree(folder):
+  """The names of all below a folder, a hundred levels deep."""
+  found = subprocess.run(
+      ["find", folder, "-maxdepth", "100"], capture_output=True, check=True, text=True)
+  return sorted(found.stdout.splitlines())
 
 
 def set_fields(**fields):
