@@ -185,6 +185,29 @@ def test_what_cannot_be_read_just_now_is_not_deleted(tmp_path, parts):
     assert equal(checkpoints.restore(state, which="best").state, at(state, 1))
 
 
+@pytest.mark.parametrize("name", ["params", "optimizer", "data", "info"])
+def test_a_folder_that_cannot_be_made_is_an_error_at_once(
+    tmp_path, parts, monkeypatch, name):
+  state, make_iterator = parts
+  originals, failed = {way: getattr(os, way) for way in ("mkdir", "makedirs")}, []
+
+  def failing(way):
+    def call(path, *args, **kwargs):
+      if name in os.path.basename(path):
+        failed.append(path)
+        raise OSError(5, "Input/output error", path)
+      return originals[way](path, *args, **kwargs)
+    return call
+
+  for way in originals:
+    monkeypatch.setattr(os, way, failing(way))
+  begin = time.monotonic()
+  with (Checkpoints(str(tmp_path), write=True) as checkpoints,
+        pytest.raises(OSError, match="Input/output error")):
+    checkpoints.save(1, at(state, 1), make_iterator(), None)
+  assert failed and time.monotonic() - begin < 60
+
+
 def test_writes_that_fail_late_are_silent(tmp_path, parts, monkeypatch):
   """Of many writes, the first to fail is raised; the others end in threads."""
   _, make_iterator = parts
