@@ -105,8 +105,8 @@ def read_metrics(workdir: str) -> list[dict]:
     InputError: there are none.
   """
   path = os.path.join(files.expand(workdir), layout.METRICS)
-  lines = files.read_text(path).split("\n")
-  metrics = [json.loads(line) for line in lines if _step(line) < float("inf")]
+  lines = map(_parse, files.read_text(path).split("\n"))
+  metrics = [line for line in lines if line is not None]
   if not metrics:
     raise InputError(
         f"{path} holds no figures yet: the run has not come to its first"
@@ -179,11 +179,13 @@ def _drop_after(path: str, step: int, validated: bool) -> None:
     validated: whether the validation at `step` is kept.
   """
   text = files.read_text(path)
-  kept = [
-      line for line in text.split("\n")
-      if _step(line) < step or _step(line) == step
-      and (validated or not _is_validation(json.loads(line)))]
-  kept = "".join(line + "\n" for line in kept)
+
+  def is_kept(line: dict | None) -> bool:
+    return line is not None and (
+        line["step"] < step
+        or line["step"] == step and (validated or not _is_validation(line)))
+
+  kept = "".join(f"{line}\n" for line in text.split("\n") if is_kept(_parse(line)))
   if kept != text:
     files.write_text(path, kept)
 
@@ -193,9 +195,18 @@ def _is_validation(line: dict) -> bool:
   return any(name.startswith("validation/") for name in line)
 
 
-def _step(line: str) -> float:
-  """Return the step of a line; infinity for a broken one."""
+def _parse(line: str) -> dict | None:
+  """Return the content of a line; None for a broken one, or one of no step."""
   try:
-    return float(json.loads(line)["step"])
-  except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-    return float("inf")
+    content = json.loads(line, parse_int=_whole)
+    good = type(content["step"]) in (int, float) and 0 <= content["step"] < math.inf
+  except (ValueError, TypeError, KeyError, RecursionError):
+    return None
+  return content if good else None
+
+
+def _whole(digits: str) -> int:
+  """Return a whole number; ValueError for one that no run counts, and no float is."""
+  if len(digits) > 20:
+    raise ValueError(digits[:20])
+  return int(digits)

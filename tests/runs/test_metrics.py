@@ -81,7 +81,11 @@ def test_lines_carry_step_figures_and_data(tmp_path):
     lambda text: text.replace("\n", "\n\n"),
     lambda text: text + '{"step": 1' + "0" * 400 + "}\n",
     lambda text: text + "[" * 100_000,
-    lambda text: text + '{"step": NaN}'])
+    lambda text: text + '{"step": NaN}',
+    lambda text: text + '{"step": "1"}\n',
+    lambda text: text + '{"step": true}\n',
+    lambda text: text + '{"step": -Infinity}\n',
+    lambda text: text + '{"step": 1, "train/nats_per_image": 1' + "0" * 400 + "}\n"])
 def test_a_line_that_was_tampered_with_spoils_no_other(tmp_path, damage):
   path = tmp_path / "metrics.jsonl"
   with MetricsWriter(str(tmp_path), 0) as metrics:
