@@ -52,7 +52,7 @@ def main(config: Config) -> None:
   machine = (
       f"{jax.device_count()} {jax.devices()[0].device_kind} device(s),"
       f" {os.cpu_count()} cores, JAX {jax.__version__}, {datetime.date.today()}")
-  if tunables := os.environ.get("GLIBC_TUNABLES"):  # see README
+  if tunables := os.environ.get("GLIBC_TUNABLES"):  # see docs/speed.md
     machine += f", GLIBC_TUNABLES={tunables}"
   what = (
       f"{config.name}: {model.kind}, image {tuple(model.image_shape)}, batch {batch},"

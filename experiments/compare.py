@@ -20,6 +20,7 @@ from absl import flags
 
 import command_line
 from pixelrnn_jax import files
+from pixelrnn_jax.configs.schema import SPLITS
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.studies import comparison
@@ -29,7 +30,7 @@ _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "The work directory of a run, or the name of a model in the package;"
     " may be repeated.")
 _SPLIT = flags.DEFINE_enum(
-    "split", "test", ["test", "validation", "train"], "The images to evaluate.")
+    "split", "test", SPLITS[::-1], "The images to evaluate.")
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoints, or those with the best validation figures.")

@@ -28,6 +28,7 @@ from typing import Any
 from absl import flags
 
 import command_line
+from pixelrnn_jax.configs.schema import SPLITS
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.studies import compression
@@ -43,7 +44,7 @@ _IMAGES = flags.DEFINE_list(
     "images", None, "Your own images: PNG and JPEG files by name or pattern, folders,"
     " .npz files.")
 _SPLIT = flags.DEFINE_enum(
-    "split", None, ["test", "validation", "train"],
+    "split", None, SPLITS[::-1],
     "A split of the run's data instead.")
 _NUM = flags.DEFINE_integer("num", None, "Only the first so many images.")
 _DECOMPRESS = flags.DEFINE_string(

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from absl import flags
 
 import command_line
+from pixelrnn_jax.configs.schema import SPLITS
 from pixelrnn_jax.runs.restore import find_config
 from pixelrnn_jax.training import evaluate_run, parallel
 
@@ -30,7 +31,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "mnist", "The work directory of the run, or the name of a model in the"
     " package.")
 _SPLIT = flags.DEFINE_enum(
-    "split", "test", ["test", "validation", "train"], "The images to evaluate.")
+    "split", "test", SPLITS[::-1], "The images to evaluate.")
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoint, or the one with the best validation figure.")

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from absl import flags
 
 import command_line
-from pixelrnn_jax.configs.schema import Config
+from pixelrnn_jax.configs.schema import SPLITS, Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import learning_curves, picture_requests, run_pictures
 
@@ -42,7 +42,7 @@ _NUM = flags.DEFINE_integer(
     "num", None, "Images: random ones to average over (8), or --images' files or the"
     " first ones of the --split to show (6; 3 in colour).")
 _SPLIT = flags.DEFINE_enum(
-    "split", "test", ["test", "validation", "train"], "Where images come from.")
+    "split", "test", SPLITS[::-1], "Where images come from.")
 _EXAMPLES = flags.DEFINE_string(
     "examples", None, "Which images of the split, 'number,number'; the first by"
     " default.")

@@ -29,6 +29,7 @@ from typing import Any
 from absl import flags
 
 import command_line
+from pixelrnn_jax.configs.schema import SPLITS
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import picture_requests, run_pictures
 
@@ -56,7 +57,7 @@ _SEED = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Images that a device draws at a time.")
 _SPLIT = flags.DEFINE_enum(
-    "split", "test", ["test", "validation", "train"], "Where images come from.")
+    "split", "test", SPLITS[::-1], "Where images come from.")
 _EXAMPLES = flags.DEFINE_string(
     "examples", None, "Which images of the split, 'number,number'; the first by"
     " default.")

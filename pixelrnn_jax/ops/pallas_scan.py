@@ -7,13 +7,15 @@ every state from HBM and back instead.
 At each step a position sees some states of the step before, each by a tap: its own
 state, and those of positions at fixed offsets (`_Taps`). The Row LSTM sees its
 neighbours in the row, and zeros beyond its edges. The Diagonal BiLSTM sees the row
-above, and the initial state above the image. A step's positions are taken in blocks
-if they do not fit VMEM all at once. The states around are kept twice, those of the
-step before and those of this one, as a block reads across its edge.
+above, and the initial state above the image.
+
+A step's positions are taken in blocks if they do not fit into VMEM all at once. A block
+reads the states of its neighbours across its edges. So the states are kept twice: those
+of the step before, and those of the step in progress.
 
 Only the recurrence is here. The gradient of the weights is one product after the
-backward kernel. Nobody has run these kernels on a TPU yet: they are held to
-`autodiff` in Pallas' interpreter, and compiled for a v5e and a v6e.
+backward kernel. Nobody has run these kernels on a TPU yet. Tests hold them to
+`autodiff` in Pallas' interpreter, and they compile for a v5e and a v6e.
 
 Shapes: T steps, D directions, N = P B positions of a step, of which P are places and B
 are images, h hidden units, G = 4h gates. A block has M of the N positions.
@@ -31,8 +33,8 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 LANES = 128
-# Of the 128 MiB that a v5e's or v6e's core has. What a block may take by `_bytes`
-# leaves room for what the compiler spills.
+# Bytes of VMEM, of which a v5e's or v6e's core has 128 MiB. A block may take `_VMEM`,
+# counted by `_bytes`. With spills the compiler may take up to `_VMEM_LIMIT`.
 _VMEM = 64 * 2**20
 _VMEM_LIMIT = 110 * 2**20
 
@@ -46,11 +48,12 @@ class _Taps:
     own: the tap that is the position's own state.
     around: (tap, offset in places) for each other tap. An offset of -1 is the place
       before.
-    padding: places beyond the first and beyond the last one.
-    initial_padding: they hold the initial state, and zeros otherwise.
+    padding: number of places before the first place and after the last one.
+    initial_padding: whether these places hold the initial state. Otherwise they hold
+      zeros.
     period: place s starts anew from the initial states at each step t where
-      t mod period = s; 0 is never.
-    blocks: in how many parts the places are taken; it divides P.
+      t mod period = s. With 0 no place starts anew.
+    blocks: number of blocks of a step's places. It divides P.
   """
 
   batch: int
@@ -76,13 +79,14 @@ def row_scan(
     kernel: [K, h, 4h].
     hidden: [h].
     cell: [h].
-    interpret: run in Pallas' interpreter, which is slow. None: on a CPU only.
+    interpret: whether to run in Pallas' interpreter, which is slow. None is true on a
+      CPU only.
 
   Returns:
     [H, W, B, h], of the inputs' dtype.
 
   Raises:
-    ValueError: the dtype, the size or the backend is none for these kernels.
+    ValueError: the kernels do not support the dtype, the size or the backend.
   """
   middle = len(kernel) // 2
   around = tuple((k, k - middle) for k in range(len(kernel)) if k != middle)
@@ -107,7 +111,7 @@ def diagonal_scan(
     kernel: [D, 2, h, 4h].
     hidden: [D, h].
     cell: [D, h].
-    period: steps from an image of a row of the map to the next one.
+    period: number of steps from one image in a row of the map to the next one.
     interpret: see `row_scan`.
 
   Returns:
@@ -145,7 +149,7 @@ def _scan(
     raise ValueError(
         f"implementation='pallas' takes a multiple of {LANES} hidden units, not"
         f" {units}: use 'fused'.")
-  # The images of a place are whole tiles of VMEM.
+  # Fill the batch up, so that the images of a place are whole tiles of VMEM.
   missing = -batch % (32 // dtype.itemsize)
   inputs = jnp.pad(inputs, [(0, 0)] * 3 + [(0, missing), (0, 0)])
   taps = dataclasses.replace(taps, batch=batch + missing)
@@ -158,10 +162,10 @@ def _scan(
 
 
 def _blocks(taps: _Taps, places: int, units: int, itemsize: int) -> int:
-  """Return the fewest blocks of a step's positions with which it fits VMEM.
+  """Return the smallest number of blocks with which a step fits into VMEM.
 
   Raises:
-    ValueError: not even one place at a time fits.
+    ValueError: one place at a time does not fit.
   """
   for blocks in range(1, places + 1):
     if places % blocks == 0 and _bytes(taps, places, blocks, units, itemsize) <= _VMEM:
@@ -174,9 +178,9 @@ def _blocks(taps: _Taps, places: int, units: int, itemsize: int) -> int:
 
 
 def _bytes(taps: _Taps, places: int, blocks: int, units: int, itemsize: int) -> int:
-  """Return about how much VMEM the larger of the two kernels takes, the backward one.
+  """Return the approximate VMEM of the backward kernel, the larger one, in bytes.
 
-  What is copied while a step is computed is there twice.
+  Arrays that are copied while a step is computed have two buffers.
   """
   positions = places * taps.batch
   block, padded = positions // blocks, positions + 2 * taps.padding * taps.batch
@@ -190,7 +194,7 @@ def _bytes(taps: _Taps, places: int, blocks: int, units: int, itemsize: int) -> 
 
 
 def _rows(start: int | Array, size: int, tile: int):
-  """Return rows of a scratch array, whose start is whole tiles."""
+  """Return a slice of rows that starts at a whole tile."""
   if not isinstance(start, int):
     start = pl.multiple_of(start, tile)
   return pl.ds(start, size)
@@ -206,14 +210,15 @@ def _forward_kernel(taps, save, x, kernel, hidden0, cell0, *refs):
 
   Args:
     taps: see `_Taps`.
-    save: write the derivatives too.
+    save: whether to write the derivatives too.
     x: the gates' inputs, [M, 4h].
     kernel: [K, h, 4h].
     hidden0: the initial state, [1, h].
-    cell0: [1, h].
-    *refs: out, the states [M, h], with `save` the derivatives: `_Derivatives`; and
-      kept from step to step, the positions' own states [N, h], their cell states
-      [N, h], and the states around [2, N + padding, h], twice.
+    cell0: the initial cell state, [1, h].
+    *refs: the outputs: the states [M, h] and, with `save`, the derivatives; see
+      `lstm.Derivatives`. Then the arrays that are kept from step to step: the
+      positions' own states [N, h], their cell states [N, h], and the states of all
+      places with the padding, of two steps, [2, N + padding, h].
   """
   if save:
     y, by_gates, by_cell, forget, own, cell, around = refs
@@ -281,16 +286,17 @@ def _backward_kernel(
   Args:
     taps: see `_Taps`.
     gradient: the gradient of the states, [M, h].
-    by_gates: the derivatives, [M, 4h]; see `lstm.Derivatives`.
-    by_cell: [M, h].
-    forget: [M, h].
+    by_gates: the derivatives by the gates, [M, 4h]; see `lstm.Derivatives`.
+    by_cell: the derivative of h_t by c_t, [M, h].
+    forget: the derivative of c_t by c_{t-1}, [M, h].
     kernel: transposed, [K, 4h, h].
-    gates: out, the gradient of the gates' inputs, [M, 4h].
-    hidden0: out, that of the initial states, still a sum for each image, [B, h].
-    cell0: [B, h].
+    gates: an output, the gradient of the gates' inputs, [M, 4h].
+    hidden0: an output, the gradient of the initial states by image, [B, h].
+    cell0: an output, that of the initial cell states, [B, h].
     own: kept from step to step, the gradient of the positions' own states, [N, h].
-    cell: the gradient of their cell states, [N, h].
-    around: the gradient of the states around, [2, N + padding, h], twice.
+    cell: kept, the gradient of their cell states, [N, h].
+    around: kept, the gradient of the states of all places with the padding, of two
+      steps, [2, N + padding, h].
   """
   size, units = gradient.shape
   positions, edge = len(own), taps.padding * taps.batch
@@ -402,18 +408,15 @@ def _forward(
     return pl.BlockSpec(
         (None, None, positions // taps.blocks, features), lambda d, t, j: (t, d, j, 0))
 
-  def whole(*shape):
-    return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
-
   return pl.pallas_call(
       functools.partial(_forward_kernel, taps, save),
       grid=(directions, steps, taps.blocks),
       in_specs=[
-          block(gates), whole(*kernel.shape[1:]), whole(1, units), whole(1, units)],
+          block(gates), _whole(*kernel.shape[1:]), _whole(1, units), _whole(1, units)],
       out_specs=[block(features) for features, _ in outputs],
       out_shape=[
-          jax.ShapeDtypeStruct((steps, directions, positions, features), of)
-          for features, of in outputs],
+          jax.ShapeDtypeStruct((steps, directions, positions, features), output_dtype)
+          for features, output_dtype in outputs],
       scratch_shapes=[
           pltpu.VMEM((positions, units), dtype), pltpu.VMEM((positions, units), wide),
           pltpu.VMEM((2, padded, units), dtype)],
@@ -443,17 +446,14 @@ def _backward(
         (None, None, positions // taps.blocks, features),
         lambda d, t, j: (steps - 1 - t, d, j, 0))
 
-  def whole(*shape):
-    return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
-
   initial = jax.ShapeDtypeStruct((directions, taps.batch, units), wide)
   return pl.pallas_call(
       functools.partial(_backward_kernel, taps),
       grid=(directions, steps, taps.blocks),
       in_specs=[
           block(units), block(gates), block(units), block(units),
-          whole(*transposed.shape[1:])],
-      out_specs=[block(gates), whole(taps.batch, units), whole(taps.batch, units)],
+          _whole(*transposed.shape[1:])],
+      out_specs=[block(gates), _whole(taps.batch, units), _whole(taps.batch, units)],
       out_shape=[
           jax.ShapeDtypeStruct((steps, directions, positions, gates), dtype),
           initial, initial],
@@ -462,6 +462,11 @@ def _backward(
           pltpu.VMEM((2, padded, units), wide)],
       interpret=interpret, name="lstm_backward", **_compiler(interpret),
   )(gradient, *derivatives, transposed)
+
+
+def _whole(*shape: int) -> pl.BlockSpec:
+  """Return the specification of an array [D, *shape] that every step of d has whole."""
+  return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
 
 
 def _kernel_gradient(
@@ -495,7 +500,7 @@ def _kernel_gradient(
 
 
 def _compiler(interpret: bool) -> dict:
-  """Return what the TPU's compiler is told."""
+  """Return the options of the TPU's compiler."""
   if interpret:
     return {}
   return {"compiler_params": pltpu.CompilerParams(

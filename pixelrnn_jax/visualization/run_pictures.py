@@ -425,7 +425,7 @@ def draw_receptive_field(
     path = check_output(
         output or os.path.join(layout.PICTURES, f"{name}_{kind}.png"))
   # In bfloat16 small gradients would be lost.
-  precise = jnp.promote_types(config.model.dtype, jnp.float32)
+  precise = ops.at_least_float32(config.model.dtype)
   model = build_model(dataclasses.replace(config.model, dtype=str(precise)))
   params_key, field_key = jax.random.split(jax.random.key(seed))
   if run:
