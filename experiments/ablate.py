@@ -24,7 +24,8 @@ from pixelrnn_jax.studies import ablation
 from pixelrnn_jax.training import parallel
 
 _TABLE = flags.DEFINE_enum(
-    "table", None, list(ablation.TABLES), "One of the paper's tables, or:")
+    "table", None, list(ablation.TABLES),
+    "One of the paper's tables, instead of --configs.")
 _SMOKE = flags.DEFINE_boolean(
     "smoke", False, "The table's configs as NAME:smoke, a minute each.")
 _CONFIGS = flags.DEFINE_list("configs", None, "Names of configs, also NAME:smoke.")
@@ -33,8 +34,8 @@ _VARY = flags.DEFINE_multi_string(
 _SET = flags.DEFINE_multi_string(
     "set", [], "part.field=VALUE for all runs; may be repeated.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Holds the runs' own; runs/ablation_TABLE or, with --smoke,"
-    " runs/ablation_TABLE_smoke for a table.")
+    "workdir", None, "The common work directory. For a table it is runs/ablation_TABLE"
+    " by default or, with --smoke, runs/ablation_TABLE_smoke.")
 
 
 def main() -> None:

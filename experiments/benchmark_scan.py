@@ -37,7 +37,7 @@ _PARTS = flags.DEFINE_multi_enum(
     "part", ["scan", "step", "data"], ["scan", "step", "data"], "What to measure.")
 _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
     "implementation", ["fused", "autodiff"], IMPLEMENTATIONS,
-    "Of the scans; the training step uses --config.model.implementation.")
+    "The scans' implementations; a step has --config.model.implementation.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
 _PLOT = flags.DEFINE_string(
     "plot", None, "Also draw the times beside their floors, a PNG file.")

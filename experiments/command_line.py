@@ -1,4 +1,4 @@
-"""What the programs in `experiments/` share: flags, messages, exit codes."""
+"""The common part of all programs in `experiments/`: flags, messages, exit codes."""
 
 import contextlib
 import io

@@ -5,11 +5,12 @@ r"""Compile a training step and the sampler for a TPU or GPU, with none at hand.
     python experiments/compile_for_accelerator.py --configs=row_lstm_cifar10 \
         --set=model.kernel_gradient=in_scan --baseline=before.json --json=after.json
 
-For a GPU, --target=h100: pip install 'jax[cuda13]'. Programs are compiled ahead of time
-and nothing runs, so every figure is the compiler's. Memory and counts of kernels,
-loops and graph launches are facts of the program. `est. ms` (TPU only) adds up the
-compiler's estimated cycles: it may be ten times too high, so trust what is more and
-what is less, not the milliseconds. A GPU's program is compiled without autotuning.
+For a GPU give --target=h100, after pip install 'jax[cuda13]'. Programs are compiled
+ahead of time and nothing runs, so every figure is the compiler's. Memory and the
+numbers of kernels, loops and graph launches are facts of the program. `est. ms` (TPU
+only) adds up the compiler's estimated cycles. It may be ten times too high, so trust
+the order of two figures and not the milliseconds. A GPU's program is compiled without
+autotuning.
 
 To compare two commits, write --json on one and give it as --baseline on the other.
 The program exits with 1 where something does not compile or does not fit. Warnings
@@ -45,11 +46,13 @@ from pixelrnn_jax.studies import compiled
 
 _CONFIGS = flags.DEFINE_list(
     "configs", ["row_lstm_imagenet32", "row_lstm_imagenet64",
-                "diagonal_bilstm_cifar10", "pixel_cnn_cifar10"], "What to compile.")
+                "diagonal_bilstm_cifar10", "pixel_cnn_cifar10"],
+    "The configs to compile.")
 _TARGETS = flags.DEFINE_list(
-    "target", ["tpu_v5e"], f"For which devices: {', '.join(compiled.TARGETS)}.")
-_CHIPS = flags.DEFINE_list("chips", ["1"], "How many: 1, 2 or 4.")
-_DTYPES = flags.DEFINE_list("dtypes", ["bfloat16"], "Of the products.")
+    "target", ["tpu_v5e"],
+    f"The devices to compile for: {', '.join(compiled.TARGETS)}.")
+_CHIPS = flags.DEFINE_list("chips", ["1"], "Numbers of devices: 1, 2 or 4.")
+_DTYPES = flags.DEFINE_list("dtypes", ["bfloat16"], "The dtypes of the products.")
 _SET = flags.DEFINE_list(
     "set", [], "Fields of the configs to change, as in model.unroll=4.")
 _SAMPLES = flags.DEFINE_integer(

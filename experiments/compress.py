@@ -52,8 +52,8 @@ _DECOMPRESS = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The file to write; with --decompress, the folder.")
 _CONVERT = flags.DEFINE_bool(
-    "convert", False, "Take files that would not come back as they are, too.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
+    "convert", False, "Also take files that would not come back as they are.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace existing files.")
 _COMPARE = flags.DEFINE_bool("compare", True, "Measure other codecs, too.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Images that a device takes at a time, at most.")

@@ -3,11 +3,11 @@
     python experiments/measure_accelerator.py --output=measured
     python experiments/measure_accelerator.py --output=measured --smoke  # a CPU
 
-Training steps at the paper's sizes and batches and at the largest batch that fits,
-sampling, a short training on MNIST, the scans, and choices one by one, beside the
-largest matrix product of the same machine. measured/table.md is for a README,
-measured/measurements.json has all. Both are written after each part. A part that fails
-is recorded; the exit code is 1 then.
+It measures training steps at the paper's sizes and batches and at the largest batch
+that fits, sampling, a short training on MNIST, the scans, and choices one by one,
+beside the largest matrix product of the same machine. measured/table.md has the main
+figures as a table, and measured/measurements.json has all figures. Both are written
+after each part. If a part fails, that is recorded, and the exit code is 1.
 """
 
 if __name__ == "__main__":
@@ -30,9 +30,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "The directory of the results.")
 _SMOKE = flags.DEFINE_bool(
     "smoke", False, "Every kind of part on tiny sizes: figures mean nothing.")
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "bfloat16", DTYPES[:2], "Of the products; the training on MNIST keeps its"
-    " own.")
-_MINUTES = flags.DEFINE_float("minutes", 9.0, "After so many no part begins.")
+    "dtype", "bfloat16", DTYPES[:2], "The dtype of the products; the training on MNIST"
+    " keeps its own.")
+_MINUTES = flags.DEFINE_float("minutes", 9.0, "No part begins after so many minutes.")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from pixelrnn_jax.visualization import learning_curves, picture_requests, run_pi
 
 _WHAT = flags.DEFINE_enum(
     "what", None, ["receptive_field", "nll", "curves"],
-    "What a pixel's logits see, by gradients; the bits of every value of images;"
+    "The receptive field of a pixel, by gradients; the bits of every value of images;"
     " training and validation figures by step.")
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "The work directory of the run; several for curves.")
@@ -34,10 +34,10 @@ _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "last", ["last", "best"],
     "The last checkpoint, or the one with the best validation figure.")
 _PIXEL = flags.DEFINE_string(
-    "pixel", None, "Whose logits, 'row,column'; the middle one by default.")
+    "pixel", None, "The pixel, 'row,column'; the middle one by default.")
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Of the random images and, with --config, parameters.", lower_bound=0,
-    upper_bound=2**32 - 1)
+    "seed", 0, "Seed of the random images and, with --config, of the parameters.",
+    lower_bound=0, upper_bound=2**32 - 1)
 _NUM = flags.DEFINE_integer(
     "num", None, "Images: random ones to average over (8), or --images' files or the"
     " first ones of the --split to show (6; 3 in colour).")
@@ -51,7 +51,7 @@ _IMAGES = flags.DEFINE_list(
     " pattern, folders, .npz files.")
 _UNIT = flags.DEFINE_enum(
     "unit", None, ["nats", "bits/dim"],
-    "Of the curves; by default nats if all models are binary.")
+    "The unit of the curves; by default nats if all models are binary.")
 _AGAINST = flags.DEFINE_enum(
     "against", "steps", ["steps", "minutes"],
     "The horizontal axis of the curves: steps, or minutes of training.")

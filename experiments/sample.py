@@ -50,7 +50,8 @@ _GROW = flags.DEFINE_bool(
 _CONDITIONALS = flags.DEFINE_bool(
     "conditionals", False, "Show the distributions of values given those before.")
 _TEMPERATURE = flags.DEFINE_float(
-    "temperature", 1.0, "Divides the logits: 1 is the model, less is safer.")
+    "temperature", 1.0, "Divides the logits. 1 is the model's distribution. A lower one"
+    " favours probable values.")
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Another seed gives other samples.", lower_bound=0,
     upper_bound=2**32 - 1)
@@ -69,7 +70,7 @@ _COMPLETIONS = flags.DEFINE_integer(
 _KNOWN_ROWS = flags.DEFINE_integer(
     "known_rows", None, "Rows at the top that are kept; half by default.")
 _PIXELS = flags.DEFINE_string(
-    "pixels", None, "Where to look, 'row,column;row,column'; four by default.")
+    "pixels", None, "The pixels to look at, 'row,column;row,column'; four by default.")
 
 # The flags that not every kind of picture takes.
 _TAKEN_BY = {

@@ -1,6 +1,6 @@
-"""What a program does before its imports: streams that are closed, and Ctrl-C.
+"""The first actions of a program, before its imports: closed streams, and Ctrl-C.
 
-This file imports nothing but the standard library, so that it is there at once.
+This file imports nothing but the standard library, so that it loads at once.
 """
 
 import os
