@@ -26,23 +26,29 @@ from jax.core import Tracer
 from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import InputError
 
+# The most images at a call: their keys count them in 32 bits.
+MOST_IMAGES = 2**31 - 1
+
 
 def is_traced(*trees) -> bool:
   """Return whether an array in the trees is a tracer, such as of `jax.jit`."""
   return any(isinstance(x, Tracer) for x in jax.tree.leaves(trees))
 
 
-def whole(name: str, value, least: int | None = 1) -> int:
+def whole(
+    name: str, value, least: int | None = 1, most: int | None = None
+) -> int:
   """Return a whole number as an int.
 
   Args:
     name: the name of the argument, for the message.
     value: an integer of Python, NumPy or JAX, also an array of shape ().
     least: the least value that is allowed. None allows any.
+    most: the largest value that is allowed. None allows any.
 
   Raises:
-    InputError: another type, such as a float or a bool, a value below `least`, or a
-      tracer.
+    InputError: another type, such as a float or a bool, a value below `least` or above
+      `most`, or a tracer.
   """
   _check_known(name, value)
   allowed = "a whole number" if least is None else f"a whole number, {least} or more"
@@ -52,11 +58,13 @@ def whole(name: str, value, least: int | None = 1) -> int:
   except (TypeError, ValueError):  # no integer; lists within lists of other lengths
     number = None
   if number is None:
-    raise InputError(f"{name}={value!r}: must be {allowed}.")
+    raise InputError(f"{name}={shown(value)}: must be {allowed}.")
   if least is not None and number < least:
     raise InputError(
-        f"{name}={value!r}: must be at least {least}. Give {allowed}."
+        f"{name}={shown(value)}: must be at least {least}. Give {allowed}."
     )
+  if most is not None and number > most:
+    raise InputError(f"{name}={shown(value)}: must be at most {most:,}.")
   return number
 
 
@@ -84,8 +92,17 @@ def real(name: str, value: Any, least: float, needed: str) -> float:
   number = value.item() if good and dtype is not None else value
   # `not <=` refuses NaN, too. A whole number beyond floats is no float.
   if not good or not least <= number < math.inf or number > sys.float_info.max:
-    raise InputError(f"{name}={value!r}: {needed}")
+    raise InputError(f"{name}={shown(value)}: {needed}")
   return float(number)
+
+
+def shown(value) -> str:
+  """Return a value for a message: in one line, and not a long one."""
+  try:
+    text = " ".join(repr(value).split())
+  except ValueError:  # of a number of thousands of digits
+    return f"a {type(value).__name__} of very many digits"
+  return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _check_known(name: str, value) -> None:
@@ -113,7 +130,7 @@ def random_key(key) -> jax.Array:
     typed = None
   if typed is None or typed.shape != ():
     raise InputError(
-        f"key={key!r}: give one key of jax.random, such as jax.random.key(0)."
+        f"key={shown(key)}: give one key of jax.random, such as jax.random.key(0)."
     )
   return typed
 
@@ -133,7 +150,7 @@ def path(name: str, value) -> str:
   except TypeError:
     text = None
   if not isinstance(text, str):
-    raise InputError(f"{name}={value!r}: must be a path, as text or of pathlib.")
+    raise InputError(f"{name}={shown(value)}: must be a path, as text or of pathlib.")
   return text
 
 
@@ -253,7 +270,7 @@ def image_values(config: ModelConfig, images, name: str = "Images") -> jax.Array
     InputError: they are no integers, or have other values.
   """
   if not isinstance(images, jax.Array):
-    images = _array(images, name)
+    images = array(images, name)
   if not jnp.issubdtype(images.dtype, jnp.integer):
     raise InputError(
         f"{name} of dtype {images.dtype}: raw integer values are needed, 0 to"
@@ -282,7 +299,7 @@ def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
       from 0 to levels - 1.
   """
   if not isinstance(images, jax.Array):
-    images = _array(images, name)
+    images = array(images, name)
   check_shape(images, config.image_shape, name)
   real = jnp.issubdtype(images.dtype, jnp.floating)
   if not real and not jnp.issubdtype(images.dtype, jnp.integer):
@@ -302,8 +319,16 @@ def model_input(config: ModelConfig, images, name: str = "Images") -> jax.Array:
   return jnp.asarray(images)
 
 
-def _array(images, name: str) -> np.ndarray:
-  """Return a list and the like as an array of numbers."""
+def array(images, name: str) -> np.ndarray:
+  """Return an array, or a list and the like, as an array of NumPy.
+
+  Args:
+    images: the numbers.
+    name: what the message calls them, in the plural.
+
+  Raises:
+    InputError: lists of several lengths.
+  """
   try:
     return np.asarray(images)
   except ValueError as error:  # lists of several lengths

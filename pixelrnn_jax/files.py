@@ -48,9 +48,11 @@ def expand(path: str | os.PathLike) -> str:
   A shell expands `~` at the start of a word only, not in `--workdir=~/runs/x`.
 
   Raises:
-    InputError: it begins with `~` and there is no such user.
+    InputError: it begins with `~` and there is no such user, or holds a NUL.
   """
   text = os.fspath(path)
+  if "\0" in text:
+    raise InputError(f"{text!r} is no path: it holds a NUL character.")
   expanded = os.path.expanduser(text)
   if expanded.startswith("~"):
     raise InputError(

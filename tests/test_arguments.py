@@ -1,5 +1,6 @@
 """What callers hand to the public functions: forms that are taken, and clear errors."""
 
+import inspect
 import warnings
 
 import flax
@@ -133,6 +134,48 @@ def test_what_is_no_whole_number(value):
     prnn.complete(model, variables, KEY, IMAGES, KNOWN, batch_size=value)
   with pytest.raises(prnn.InputError, match="num=.*a whole number, 1 or more"):
     receptive_field(model, variables, (0, 0), KEY, num=value)
+
+
+@pytest.mark.parametrize("number", [2**31, 10**30, 10**5000], ids=lambda x: "")
+def test_numbers_that_no_call_can_mean(number):
+  model, variables = make()
+  with pytest.raises(prnn.InputError, match="num=.*must be at most 2,147,483,647"):
+    prnn.sample(model, variables, KEY, num=number)
+  with pytest.raises(prnn.InputError, match="num=.*must be at most 2,147,483,647"):
+    receptive_field(model, variables, (0, 0), KEY, num=number)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"num": np.zeros((9, 9))}, {"temperature": np.zeros((99, 99))},
+    {"temperature": 10**5000}, {"key": jax.random.split(KEY, 99)}])
+def test_what_is_wrong_is_shown_in_one_short_line(wrong):
+  model, variables = make()
+  with pytest.raises(prnn.InputError) as error:
+    prnn.sample(model, variables, **{"key": KEY, **wrong})
+  assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_masks_of_rows_of_several_lengths():
+  model, variables = make()
+  with pytest.raises(prnn.InputError, match="The mask's rows are no array"):
+    prnn.complete(model, variables, KEY, IMAGES, [[True], [True, False]])
+
+
+# Without beartype, which only tests have.
+BUILD_MODEL = inspect.unwrap(prnn.build_model)
+
+
+@pytest.mark.parametrize("call, message", [
+    (BUILD_MODEL, r"build_model\(config.model\)"),
+    (lambda config: BUILD_MODEL(None), "of the type NoneType: give a ModelConfig"),
+    (lambda config: prnn.load_config(None), "text, not of the type NoneType"),
+    (lambda config: prnn.train(config.model, "run"), "ModelConfig: give a Config"),
+    (lambda config: prnn.train(config, None), "workdir=None: must be a path"),
+    (lambda config: prnn.train(config, "a\0b"), "is no path: it holds a NUL"),
+])
+def test_configurations_and_paths_of_other_types(call, message):
+  with pytest.raises(prnn.InputError, match=message):
+    call(prnn.load_config("quickstart:smoke"))
 
 
 @pytest.mark.parametrize("pixel", [

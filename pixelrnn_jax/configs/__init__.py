@@ -56,6 +56,9 @@ def load_config(name: str) -> Config:
   Raises:
     InputError: there is no such name.
   """
+  if not isinstance(name, str):
+    raise InputError(
+        f"The name of a config is text, not of the type {type(name).__name__}.")
   base, *variants = name.split(":")
   if base not in CONFIGS:
     near = difflib.get_close_matches(base, CONFIGS, n=3)

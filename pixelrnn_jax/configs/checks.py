@@ -7,10 +7,36 @@ import dataclasses
 import typing
 from typing import Any
 
+import jax
+import numpy as np
+from jax.core import Tracer
+
 from pixelrnn_jax.errors import InputError
 
 # The largest whole number of a field. A config.json may come from anybody.
 _LARGEST = 2**32 - 1
+
+
+class PlainFields:
+  """A base of dataclasses whose fields become plain values of Python when they are set.
+
+  Numbers and arrays of NumPy and JAX become numbers and tuples, and lists become
+  tuples: JSON and hashing need that.
+  """
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    """Set a field."""
+    super().__setattr__(name, _plain(value))
+
+
+def _plain(value: Any) -> Any:
+  """Return a value as one of Python's own; others are returned as they are."""
+  if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not isinstance(
+      value, Tracer):
+    value = value.tolist()
+  if isinstance(value, (list, tuple)):
+    return tuple(map(_plain, value))
+  return value
 
 
 def check_types(part: Any, path: str) -> None:
@@ -45,6 +71,14 @@ def check_least(part: Any, path: str, least: int, *names: str) -> None:
     if value < least:
       allowed = f"at least {least}" if least else "0 or more"
       raise InputError(f"{path}.{name}={value}: must be {allowed}.")
+
+
+def check_most(part: Any, path: str, most: int, *names: str) -> None:
+  """Raise InputError unless the fields of these names are at most `most`."""
+  for name in names:
+    value = getattr(part, name)
+    if value > most:
+      raise InputError(f"{path}.{name}={value}: must be at most {most:,}.")
 
 
 def check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,7 +8,13 @@ import dataclasses
 import math
 from typing import Any
 
-from pixelrnn_jax.configs.checks import check_choice, check_least, check_types
+from pixelrnn_jax.configs.checks import (
+  PlainFields,
+  check_choice,
+  check_least,
+  check_most,
+  check_types,
+)
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops import IMPLEMENTATIONS, Choices
 from pixelrnn_jax.ops.choices import AUTO, OPTIONS
@@ -21,6 +27,8 @@ AUGMENTATIONS = ("none", "mirror", "colours")
 # Sizes are bounded: a config.json may come from anybody.
 MOST_VALUES = 2**24  # of an image
 _MOST_WEIGHTS = 2**29  # of a convolution
+# Processes, and images of a grid: many more only keep a run from its work.
+_MOST_WORKERS, _MOST_SAMPLES = 2**10, 2**12
 PACKAGED_SOURCES = ("packaged_mnist", "coloured_mnist", "packaged_photos")
 OPTIMIZERS = ("rmsprop", "muon")
 DECAY_SHAPES = ("cosine", "linear")
@@ -51,7 +59,7 @@ def _resumable(default: Any, retrains: bool = False) -> Any:
 
 
 @dataclasses.dataclass(unsafe_hash=True)  # a static argument of jit
-class ModelConfig:
+class ModelConfig(PlainFields):
   """A model of the paper (arXiv 1601.06759, section 3 and Table 1).
 
   Attributes:
@@ -132,10 +140,6 @@ class ModelConfig:
     return Choices(**{
         field.name: getattr(self, field.name)
         for field in dataclasses.fields(Choices)})
-
-  def __setattr__(self, name: str, value: Any) -> None:
-    """Set a field; a list becomes a tuple, which is what JSON and hashing need."""
-    super().__setattr__(name, tuple(value) if isinstance(value, list) else value)
 
   def scale_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """Return (H, W, C) of every scale, the coarsest first, the whole image last."""
@@ -226,7 +230,7 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
-class DataConfig:
+class DataConfig(PlainFields):
   """Where images come from.
 
   Attributes:
@@ -284,6 +288,7 @@ class DataConfig:
           " 'tfds:cifar10', or 'folder:PATH'."
       )
     check_least(self, "data", 0, "max_images", "workers")
+    check_most(self, "data", _MOST_WORKERS, "workers")
     if self.validation_images < 1:
       raise InputError(
           f"data.validation_images={self.validation_images}: must be at least"
@@ -297,7 +302,7 @@ def _of(optimizer: str, default):
 
 
 @dataclasses.dataclass
-class OptimizerConfig:
+class OptimizerConfig(PlainFields):
   """The optimiser, the schedule of its learning rate, and clipping.
 
   The equations are in `runs/optimizer.py`. A field that belongs to the other
@@ -382,7 +387,7 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass
-class TrainConfig:
+class TrainConfig(PlainFields):
   """The run.
 
   Attributes:
@@ -421,6 +426,7 @@ class TrainConfig:
         self, "train", 1, "batch_size", "accumulate", "steps", "log_every",
         "eval_every", "checkpoint_every", "eval_batch_size")
     check_least(self, "train", 0, "seed", "samples")
+    check_most(self, "train", _MOST_SAMPLES, "samples")
 
 
 @dataclasses.dataclass
@@ -444,6 +450,8 @@ class Config:
   def validate(self) -> None:
     """Raise InputError for a field, or a pair of fields, that cannot work."""
     check_types(self, "config")
+    if not self.name.isprintable():  # it is printed, and may be a stranger's
+      raise InputError(f"config.name={self.name!r}: must be one line of letters.")
     self.model.validate()
     self.data.validate()
     self.optimizer.validate()

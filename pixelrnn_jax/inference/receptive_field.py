@@ -74,7 +74,7 @@ def receptive_field(
         f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0 to"
         f" {width - 1}."
     )
-  num = arguments.whole("num", num)
+  num = arguments.whole("num", num, most=arguments.MOST_IMAGES)
   arguments.check_variables(model, variables)
   keys = jax.random.split(arguments.random_key(key), num)
   return _mean_gradient(model, variables, row, column, keys)

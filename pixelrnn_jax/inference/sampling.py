@@ -80,7 +80,8 @@ def sample(
   model = arguments.unbound(model)
   given = () if small is None else _given_scales(model, small)
   num_small = len(given[0]) if given else 16
-  num = num_small if num is None else arguments.whole("num", num)
+  num = num_small if num is None else arguments.whole(
+      "num", num, most=arguments.MOST_IMAGES)
   if given and num != num_small:
     raise InputError(
         f"num={num} with {num_small} small images: each gives one large image."
@@ -138,7 +139,7 @@ def complete(
   shape = model.config.image_shape
   images = np.asarray(arguments.image_values(model.config, images))
   arguments.check_shape(images, shape)
-  known = np.asarray(known)
+  known = arguments.array(known, "The mask's rows")
   if known.dtype != bool or known.shape not in (shape[:2], images.shape[:3]):
     raise InputError(
         f"A mask of shape {known.shape} and dtype {known.dtype}: known must be"

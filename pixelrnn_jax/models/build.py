@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from pixelrnn_jax.configs.schema import ModelConfig
+from pixelrnn_jax.configs.schema import Config, ModelConfig
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.models.multi_scale import MultiScalePixelRNN
 from pixelrnn_jax.models.pixel_rnn import PixelRNN
@@ -25,9 +25,15 @@ def build_model(config: ModelConfig) -> Model:
     one entry for each scale, the coarsest first.
 
   Raises:
-    InputError: (a ValueError) the sizes make no model, or float64 is asked for while
-      JAX's 64-bit types are off.
+    InputError: (a ValueError) it is no ModelConfig, the sizes make no model, or
+      float64 is asked for while JAX's 64-bit types are off.
   """
+  if not isinstance(config, ModelConfig):
+    hint = ""
+    if isinstance(config, Config):
+      hint = " This is a whole configuration: build_model(config.model)."
+    raise InputError(
+        f"config is of the type {type(config).__name__}: give a ModelConfig.{hint}")
   config.validate()
   enabled = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
   if config.dtype == "float64" and not enabled:

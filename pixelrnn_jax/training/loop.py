@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from pixelrnn_jax import data, files, progress
+from pixelrnn_jax import arguments, data, files, progress
 from pixelrnn_jax.configs.fields import changed_fields
 from pixelrnn_jax.configs.json_text import to_json
 from pixelrnn_jax.configs.schema import SPLITS, Config
@@ -87,7 +87,11 @@ def train(
       longer finite.
     Interrupted: SIGTERM or SIGINT came. A checkpoint was saved.
   """
-  workdir = files.expand(workdir)
+  if not isinstance(config, Config):
+    raise InputError(
+        f"config is of the type {type(config).__name__}: give a Config, as from"
+        " load_config.")
+  workdir = files.expand(arguments.path("workdir", workdir))
   with parallel.together():
     config.validate()
     parallel.check_batch_size(config.train)

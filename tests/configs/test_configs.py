@@ -1,6 +1,8 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from pixelrnn_jax.configs import CONFIGS, load_config, schema
@@ -172,3 +174,44 @@ def test_changed_fields():
 def test_every_part_is_validated():
   parts = {field.name for field in dataclasses.fields(schema.Config)}
   assert parts == {"name", "model", "data", "optimizer", "train"}
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.array, jnp.int32, jnp.array])
+def test_numbers_of_numpy_and_jax(number):
+  """As from the shape and the values of somebody's images."""
+  config, same = load_config("multi_scale_mnist"), load_config("multi_scale_mnist")
+  config.model.image_shape = number([28, 28, 1]) if number in (
+      np.array, jnp.array) else tuple(map(number, (28, 28, 1)))
+  config.model.multi_scale = [number(4)]
+  config.model.levels = number(2)
+  config.train.steps, same.train.steps = number(100), 100
+  config.optimizer.learning_rate = np.float64(same.optimizer.learning_rate)
+  config.model.residual = np.bool_(same.model.residual)
+  config.validate()
+  assert config == same and to_json(config) == to_json(same)
+  assert hash(config.model) == hash(same.model)
+
+
+@pytest.mark.parametrize("part, field, value, message", [
+    ("model", "levels", np.float32(2), "levels=2.0 is of the wrong type"),
+    ("model", "image_shape", np.ones((1, 3)), "image_shape=.* of the wrong type"),
+    ("train", "steps", jnp.float32(5), "steps=5.0 is of the wrong type"),
+    ("data", "workers", 10**6, "workers=1000000: must be at most 1,024"),
+    ("train", "samples", 10**6, "samples=1000000: must be at most 4,096"),
+])
+def test_values_that_no_run_can_have(part, field, value, message):
+  config = load_config("quickstart")
+  setattr(getattr(config, part), field, value)
+  with pytest.raises(InputError, match=message):
+    config.validate()
+
+
+def test_a_name_is_one_line_of_letters():
+  """A stranger's would be printed: control characters move a terminal's cursor."""
+  config = load_config("quickstart")
+  config.name = "my vögel, 2"
+  config.validate()
+  for name in ("a\nb", "\x1b[2J", "a\0"):
+    config.name = name
+    with pytest.raises(InputError, match="must be one line of letters"):
+      config.validate()
