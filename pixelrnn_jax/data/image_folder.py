@@ -25,6 +25,7 @@ from pixelrnn_jax.data.own_parts import (
   divide,
   near_part,
   near_parts,
+  parts_in_names,
   some,
   source_name,
 )
@@ -77,6 +78,12 @@ class ImageFolder:
     if self.given:
       self.parts = self._given_parts(there, found.images)
     else:
+      if parts := parts_in_names(found.images):
+        raise InputError(
+            f"{source_name(path)}: the names of all images begin with a part"
+            f" ({', '.join(parts)}), but the images would be divided anew. Move each"
+            " part into a sub-folder, 'train', 'test' and, if there is one,"
+            " 'validation'; if they are no parts, rename the images.")
       self.parts = divide(found.images, path)
     self._tell(found)
 

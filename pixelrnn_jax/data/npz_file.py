@@ -26,6 +26,8 @@ from pixelrnn_jax.errors import InputError
 
 # Deflate can shrink zeros a thousand times, but images hardly ten times.
 _MOST_SHRUNK, _SMALL = 200, 2**22
+# To compare the names of millions takes hours.
+_MOST_ENTRIES, _LONGEST_NAME = 1000, 200
 
 
 class NpzFile:
@@ -141,6 +143,11 @@ class NpzFile:
   def _choose(self, archive: zipfile.ZipFile) -> list[str]:
     """Return the names of the arrays that are read, in order."""
     names = archive.namelist()
+    if len(names) > _MOST_ENTRIES or max(map(len, names), default=0) > _LONGEST_NAME:
+      raise InputError(
+          f"{source_name(self.path)} holds {len(names):,} entries; at most"
+          f" {_MOST_ENTRIES:,} with names of at most {_LONGEST_NAME} letters are looked"
+          " at. Save 'images', or 'train' and 'test', in a file of their own.")
     if doubled := {name for name in names if names.count(name) > 1}:
       raise ValueError(f"it holds {min(doubled)!r} more than once")
     there = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]

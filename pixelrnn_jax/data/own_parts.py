@@ -26,6 +26,7 @@ _NEAR_NAMES = {
                   " development eval evaluate evaluation holdout validset",
     "test": "test tests testing tst tset tets heldout",
 }
+_TWO_WORDS = ("heldout", "holdout")
 _FILLERS = {
     "arr", "array", "data", "dataset", "image", "images", "img", "imgs", "my", "part",
     "photo", "photos", "pic", "pics", "pictures", "sample", "samples", "set", "split",
@@ -79,9 +80,9 @@ def near_part(name: str) -> str:
   last = name.rsplit("/", 1)[-1]
   spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", last).casefold()
   words = [w for w in re.findall(r"[a-z]+", spaced) if w not in _FILLERS]
-  if len(words) != 1:
+  word = "".join(words)
+  if len(words) != 1 and word not in _TWO_WORDS:
     return ""
-  word = words[0]
   for filler in ("set", "data", "images", "split"):
     word = word.removesuffix(filler)
   word = word.removeprefix("x")
@@ -108,6 +109,21 @@ def near_parts(folders: Sequence[str]) -> dict[str, str]:
     if len(set(group.values())) > 1:
       found |= group
   return found
+
+
+def parts_in_names(names: Sequence[str]) -> list[str]:
+  """Return the parts that file names begin with, as `train_1.png` and `test_1.png` do.
+
+  Returns:
+    Two parts or more, one of them 'train'; or none, if some names begin otherwise.
+  """
+  found = set()
+  for name in names:
+    first = re.match(r"[^\W\d_]*", name.rsplit("/", 1)[-1])
+    found.add(near_part(first[0]) if first else "")
+    if "" in found:
+      return []
+  return sorted(found) if "train" in found and len(found) > 1 else []
 
 
 def source_name(path: str) -> str:

@@ -1,6 +1,7 @@
 """.npz files whose headers say what is not so."""
 
 import os
+import time
 import tracemalloc
 import zipfile
 
@@ -148,3 +149,19 @@ def test_the_division_of_many(tmp_path):
   for part in few:
     assert [str(i) for i in few[part]] == as_names[part]
   assert sorted(np.concatenate(list(parts.values()))) == list(range(100_000))
+
+
+@pytest.mark.parametrize("names", [
+    [str(number) for number in range(50_000)],
+    ["validatio" * 7_000 + str(number) for number in range(100)]])
+def test_entries_without_end(tmp_path, names):
+  """Each name with each other, or with those of the parts: for hours."""
+  path = tmp_path / "own.npz"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("images.npy", npy(12, IMAGES.tobytes()))
+    for name in names:
+      archive.writestr(name, b"")
+  start = time.process_time()
+  with pytest.raises(InputError, match=f"holds {len(names) + 1:,} entries; at most"):
+    load_source(make_config(path), "train")
+  assert time.process_time() - start < 10

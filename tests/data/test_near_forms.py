@@ -66,6 +66,10 @@ FLAT = [f"{i}.png" for i in range(12)]
     (of("train", "testing"), "no 'test'|looks like the part"),
     (of("mine/train", "mine/test"), "'mine/t.*' looks like the part"),
     (of("cats/train", "dogs/train"), "looks like the part"),
+    ([f"{part}_{i}.png" for part in ("train", "test") for i in range(5)],
+     "the names of all images begin with a part .test, train."),
+    ([f"a/{part}{i}.png" for part in ("Train", "val") for i in range(5)],
+     "the names of all images begin with a part .train, validation."),
     ([*GOOD, "stray.png"], "1 images that are in none of them, such as 'stray.png'"),
     ([*GOOD, *of("more")], "3 images that are in none of them, such as 'more/0.png'"),
     ([*GOOD, *of("more/deep")], "none of them, such as 'more/deep/0.png'"),
@@ -95,6 +99,10 @@ def test_folders_that_are_refused(tmp_path, names, message):
     ([*GOOD, *of("train/train", "test/train")], (6, 3, 6), [
         "'train/train' is read as images of 'train'",
         "'test/train' is read as images of 'test'"]),
+    # Pictures of trains, among others.
+    ([f"{name}_{i}.png" for name in ("train", "test", "ship") for i in range(4)],
+     (9, 2, 1), []),
+    ([f"train_{i}.png" for i in range(12)], (9, 2, 1), []),
     ([*FLAT, ".DS_Store", ".thumbs/1.png"], (9, 2, 1), []),
 ])
 def test_folders_that_are_read(tmp_path, names, sizes, notes):
@@ -126,6 +134,7 @@ PARTS = {"train": IMAGES, "test": IMAGES[:3]}
     (PARTS | {"valid": IMAGES}, "'valid' looks like the part 'validation'"),
     (PARTS | {"Validation": IMAGES}, "'Validation' looks like the part"),
     (PARTS | {"x_val": IMAGES}, "'x_val' looks like the part"),
+    (PARTS | {"held_out": IMAGES}, "'held_out' looks like the part 'test'"),
     ({"Train": IMAGES, "Test": IMAGES}, "it must hold 'images', or 'train' and 'test'"),
     ({"training": IMAGES, "testing": IMAGES}, "'training' looks like the part 'train'"),
     ({"images": IMAGES, "train": IMAGES}, "'train' looks like the part 'train'"),
