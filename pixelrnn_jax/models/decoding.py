@@ -165,7 +165,7 @@ class Decoder:
       state: PyTree,
       row: Int[Array, ""],
       condition: Float[Array, "W B c"] | None,
-  ):
+  ) -> tuple[tuple[RowCache, PyTree], tuple[UInt8[Array, "W B C"], PyTree]]:
     """Decide the values of a row.
 
     Args:
@@ -213,7 +213,7 @@ class Decoder:
       state: PyTree,
       row: Int[Array, ""],
       column: Int[Array, ""],
-  ):
+  ) -> tuple[tuple[LeftCache, PyTree], tuple[Known, UInt8[Array, "B C"], PyTree]]:
     """Decide the values of a pixel, one channel after another.
 
     Args:

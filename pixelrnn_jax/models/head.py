@@ -169,7 +169,12 @@ class Head(Composite):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 @jax.named_scope("head")
-def _sum_over_chunks(head: Head, params, x, values):
+def _sum_over_chunks(
+    head: Head,
+    params: Params,
+    x: Float[Array, "chunks *N F"],
+    values: Integer[Array, "chunks *N C"],
+) -> Float[Array, ""]:
   """Return the sum of `Head.nats` over the leading axis of x and values."""
 
   def one_chunk(total, chunk):
@@ -179,7 +184,12 @@ def _sum_over_chunks(head: Head, params, x, values):
 
 
 @jax.named_scope("head")
-def _sum_over_chunks_forward(head: Head, params, x, values):
+def _sum_over_chunks_forward(
+    head: Head,
+    params: Params,
+    x: Float[Array, "chunks *N F"],
+    values: Integer[Array, "chunks *N C"],
+) -> tuple[Float[Array, ""], tuple[Params, Float[Array, "chunks *N F"]]]:
   """Return the sum, and the gradients of the parameters and of x."""
 
   def one_chunk(carry, chunk):
@@ -194,7 +204,11 @@ def _sum_over_chunks_forward(head: Head, params, x, values):
 
 
 @jax.named_scope("head")
-def _sum_over_chunks_backward(head: Head, gradients, cotangent):
+def _sum_over_chunks_backward(
+    head: Head,
+    gradients: tuple[Params, Float[Array, "chunks *N F"]],
+    cotangent: Float[Array, ""],
+) -> tuple[Params, Float[Array, "chunks *N F"], None]:
   """Multiply the gradients by that of the sum."""
   del head
   gradients = jax.tree.map(lambda g: (g * cotangent).astype(g.dtype), gradients)

@@ -99,7 +99,10 @@ def diagonal_scan(
 # because a row reads only itself and the row above, which started one step earlier.
 
 
-def _see_by_slices(t: Int[Array, ""], before: State, initial: State):
+def _see_by_slices(
+    t: Int[Array, ""], before: State, initial: State
+) -> tuple[
+    Float[Array, "D H B h"], Float[Array, "D H B h"], Float[Array, "D H B h"]]:
   """Return the states that are seen; slices are replaced by initial states [D, h]."""
   left, memory = (
       _start_row(s, t, i) for s, i in zip(before, initial, strict=True))
@@ -109,7 +112,10 @@ def _see_by_slices(t: Int[Array, ""], before: State, initial: State):
   return jnp.concatenate([top, before.hidden[:, :-1]], axis=1), left, memory
 
 
-def _see_by_selection(t: Int[Array, ""], before: State, initial: State):
+def _see_by_selection(
+    t: Int[Array, ""], before: State, initial: State
+) -> tuple[
+    Float[Array, "D H B h"], Float[Array, "D H B h"], Float[Array, "D H B h"]]:
   """Return the states that are seen; rows select initial states [D, H, B, h]."""
   row = lax.broadcasted_iota(jnp.int32, before.hidden.shape, 1)
   left, memory = (

@@ -131,7 +131,14 @@ def lstm_scan(
   return _fused(neighbours, choices, inputs, kernel, initial, start)
 
 
-def _reference(neighbours, unroll, inputs, kernel, initial, start):
+def _reference(
+    neighbours: Neighbours,
+    unroll: int,
+    inputs: Float[Array, "S *D N G"],
+    kernel: Float[Array, "*D R G"],
+    initial: State,
+    start: State,
+) -> Float[Array, "S *D N h"]:
   """Return the hidden states of all steps: the equations as they stand."""
 
   def step(state, xs):
@@ -247,7 +254,14 @@ def _gates_gradient(
   return by_gate.reshape(derivatives.gates.shape) * derivatives.gates
 
 
-def _forward(neighbours, choices, inputs, kernel, initial, start):
+def _forward(
+    neighbours: Neighbours,
+    choices: Choices,
+    inputs: Float[Array, "S *D N G"],
+    kernel: Float[Array, "*D R G"],
+    initial: State,
+    start: State,
+) -> tuple[Float[Array, "S *D N h"], Derivatives]:
   """Return the hidden states and the derivatives of all steps."""
 
   def step(state, xs):
@@ -270,20 +284,40 @@ def _forward(neighbours, choices, inputs, kernel, initial, start):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 @jax.named_scope("scan")
-def _fused(neighbours, choices, inputs, kernel, initial, start):
+def _fused(
+    neighbours: Neighbours,
+    choices: Choices,
+    inputs: Float[Array, "S *D N G"],
+    kernel: Float[Array, "*D R G"],
+    initial: State,
+    start: State,
+) -> Float[Array, "S *D N h"]:
   """Return the hidden states of all steps, with the gradient defined below."""
   return _forward(neighbours, choices, inputs, kernel, initial, start)[0]
 
 
 @jax.named_scope("scan")
-def _fused_forward(neighbours, choices, inputs, kernel, initial, start):
+def _fused_forward(
+    neighbours: Neighbours,
+    choices: Choices,
+    inputs: Float[Array, "S *D N G"],
+    kernel: Float[Array, "*D R G"],
+    initial: State,
+    start: State,
+) -> tuple[Float[Array, "S *D N h"], tuple]:
+  """Return the hidden states of all steps, and the residuals of the backward pass."""
   hidden, derivatives = _forward(
       neighbours, choices, inputs, kernel, initial, start)
   return hidden, (hidden, derivatives, kernel, initial, start)
 
 
 @jax.named_scope("scan")
-def _fused_backward(neighbours, choices, saved, gradient):
+def _fused_backward(
+    neighbours: Neighbours,
+    choices: Choices,
+    saved: tuple,
+    gradient: Float[Array, "S *D N h"],
+) -> tuple[Float[Array, "S *D N G"], Float[Array, "*D R G"], State, State]:
   """Return the gradients of the inputs, the kernel, `initial` and `start`."""
   hidden, derivatives, kernel, initial, start = saved
   wide = at_least_float32(hidden.dtype)

@@ -363,17 +363,36 @@ def _dot(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _run(taps, interpret, inputs, kernel, hidden, cell):
+def _run(
+    taps: _Taps,
+    interpret: bool,
+    inputs: Float[Array, "T D N G"],
+    kernel: Float[Array, "D K h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+) -> Float[Array, "T D N h"]:
   """Return the hidden states of all steps, [T, D, N, h]."""
   return _forward(taps, interpret, False, inputs, kernel, hidden, cell)[0]
 
 
-def _run_forward(taps, interpret, inputs, kernel, hidden, cell):
+def _run_forward(
+    taps: _Taps,
+    interpret: bool,
+    inputs: Float[Array, "T D N G"],
+    kernel: Float[Array, "D K h G"],
+    hidden: Float[Array, "D h"],
+    cell: Float[Array, "D h"],
+) -> tuple[Float[Array, "T D N h"], tuple]:
+  """Return the hidden states of all steps, and the residuals of the backward pass."""
   states, *derivatives = _forward(taps, interpret, True, inputs, kernel, hidden, cell)
   return states, (states, derivatives, kernel, hidden)
 
 
-def _run_backward(taps, interpret, saved, gradient):
+def _run_backward(
+    taps: _Taps, interpret: bool, saved: tuple, gradient: Float[Array, "T D N h"]
+) -> tuple[
+    Float[Array, "T D N G"], Float[Array, "D K h G"], Float[Array, "D h"],
+    Float[Array, "D h"]]:
   """Return the gradients of the inputs, the kernel and the initial states."""
   states, derivatives, kernel, hidden = saved
   gates, hidden_gradient, cell_gradient = _backward(
