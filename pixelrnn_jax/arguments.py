@@ -68,6 +68,33 @@ def whole(
   return number
 
 
+def pixel(value, height: int, width: int) -> tuple[int, int]:
+  """Return a pixel's row and column as ints.
+
+  Args:
+    value: (row, column), from 0; whole numbers of Python, NumPy or JAX.
+    height: the number of rows.
+    width: the number of columns.
+
+  Raises:
+    InputError: it is no such pair, or outside the image.
+  """
+  try:
+    row, column = value
+  except (TypeError, ValueError) as error:
+    raise InputError(
+        f"pixel={shown(value)}: give a row and a column, (row, column)."
+    ) from error
+  row = whole("the row of pixel", row, least=None)
+  column = whole("the column of pixel", column, least=None)
+  if not (0 <= row < height and 0 <= column < width):
+    raise InputError(
+        f"There is no pixel {shown(row)},{shown(column)}: rows are 0 to {height - 1},"
+        f" columns 0 to {width - 1}."
+    )
+  return row, column
+
+
 def real(name: str, value: Any, least: float, needed: str) -> float:
   """Return a finite real number as a float.
 

@@ -126,8 +126,8 @@ def write_bytes(path: str, content: bytes) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  folder, name = os.path.split(path)
-  temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
+  # Not longer than the name itself, which may have the most bytes that a name has.
+  temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
   file = open(temporary, "xb")
   try:
     with file:

@@ -50,6 +50,17 @@ def test_a_file_is_not_written_through_a_link(tmp_path):
   assert (tmp_path / "evaluation.json").read_text() == "others"
 
 
+def test_names_of_the_most_bytes_are_written(tmp_path):
+  """Of 255 bytes; letters beyond ASCII take two to four."""
+  for name in ("x" * 255, "画" * 85, "é" * 127):
+    files.write_bytes(str(tmp_path / name), b"content")
+    assert (tmp_path / name).read_bytes() == b"content"
+  assert len(list(tmp_path.iterdir())) == 3
+  with pytest.raises(OSError):
+    files.write_bytes(str(tmp_path / ("x" * 256)), b"content")
+  assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize("content", ["", "process 12 on host", "y\n", "a" * 5000])
 def test_a_lock_leaves_what_is_not_its_own(tmp_path, content):
   path = tmp_path / "lock"

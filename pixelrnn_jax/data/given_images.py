@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pixelrnn_jax import files, ops
+from pixelrnn_jax import arguments, files, ops
 from pixelrnn_jax.data.image_files import SUFFIXES, crop_and_resize, decode
 from pixelrnn_jax.data.image_folder import folder_images
 from pixelrnn_jax.data.levels import quantise, to_levels
@@ -129,8 +129,8 @@ def _find(names: Sequence[str]) -> list[str]:
     InputError: a pattern fits no file, or there are no names.
   """
   found = []
-  for name in names:
-    pattern = files.expand(name.removeprefix("folder:"))
+  for name in [names] if isinstance(names, (str, os.PathLike)) else names:
+    pattern = files.expand(arguments.path("images", name).removeprefix("folder:"))
     if os.path.exists(pattern) or not glob.has_magic(pattern):
       found.append(pattern)
     elif matches := sorted(glob.glob(pattern)):

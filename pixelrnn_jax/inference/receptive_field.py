@@ -61,19 +61,7 @@ def receptive_field(
         " the largest scale alone give --config.model.multi_scale='()'."
     )
   height, width, _ = config.image_shape
-  try:
-    row, column = pixel
-  except (TypeError, ValueError) as error:
-    raise InputError(
-        f"pixel={pixel!r}: give a row and a column, (row, column)."
-    ) from error
-  row = arguments.whole("the row of pixel", row, least=None)
-  column = arguments.whole("the column of pixel", column, least=None)
-  if not (0 <= row < height and 0 <= column < width):
-    raise InputError(
-        f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0 to"
-        f" {width - 1}."
-    )
+  row, column = arguments.pixel(pixel, height, width)
   num = arguments.whole("num", num, most=arguments.MOST_IMAGES)
   arguments.check_variables(model, variables)
   keys = jax.random.split(arguments.random_key(key), num)

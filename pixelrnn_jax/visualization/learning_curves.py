@@ -41,6 +41,8 @@ def draw_curves(
   """
   if not workdirs:
     raise InputError("Learning curves are of one run or several: give a --workdir.")
+  if isinstance(workdirs, (str, os.PathLike)):
+    workdirs = [workdirs]
   workdirs = [files.expand(workdir) for workdir in workdirs]
   full = [os.path.abspath(workdir) for workdir in workdirs]
   if len(set(full)) < len(full):

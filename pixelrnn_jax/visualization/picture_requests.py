@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from pixelrnn_jax import arguments, data, files
@@ -20,12 +21,25 @@ def parse_pixels(text: str) -> list[tuple[int, int]]:
   Raises:
     InputError: the text is not of that form.
   """
-  if not re.fullmatch(r"\d+,\d+(;\d+,\d+)*", text):
+  if not re.fullmatch(r"{0},{0}(;{0},{0})*".format("[0-9]{1,9}"), text):
     raise InputError(
         f"pixels={text!r}: give rows and columns from 0, as in '0,0;5,12'."
     )
   pairs = (pair.split(",") for pair in text.split(";"))
   return [(int(row), int(column)) for row, column in pairs]
+
+
+def parse_examples(text: str | None) -> list[int] | None:
+  """Return the numbers in "number,number,..."; None of None.
+
+  Raises:
+    InputError: the text is not of that form.
+  """
+  if text is None:
+    return None
+  if not re.fullmatch(r"{0}(,{0})*".format("[0-9]{1,9}"), text):
+    raise InputError(f"examples={text!r}: give numbers of images from 0, as in '0,7'.")
+  return [int(number) for number in text.split(",")]
 
 
 def output_path(
@@ -73,6 +87,11 @@ def check_output(path: str) -> str:
         " Use another output."
     )
   return path
+
+
+def seed_key(seed: int) -> jax.Array:
+  """Return the key of a seed; raise InputError unless it is 0 to 2^32 - 1."""
+  return jax.random.key(arguments.whole("seed", seed, least=0, most=2**32 - 1))
 
 
 def make_folder(path: str) -> None:
@@ -159,14 +178,13 @@ def choose_pixels(
   if pixels is None:
     rows, columns = ((size // 4, 3 * size // 4) for size in (height, width))
     return list(dict.fromkeys((r, c) for r in rows for c in columns))
+  try:
+    pixels = list(pixels)
+  except TypeError as error:
+    raise InputError(
+        f"pixels={arguments.shown(pixels)}: give a list of (row, column).") from error
   if not 1 <= len(pixels) <= _MOST_PIXELS:
     raise InputError(
         f"{len(pixels)} pixels: such a picture holds 1 to {_MOST_PIXELS}."
     )
-  for row, column in pixels:
-    if not (0 <= row < height and 0 <= column < width):
-      raise InputError(
-          f"There is no pixel {row},{column}: rows are 0 to {height - 1}, columns 0"
-          f" to {width - 1}."
-      )
-  return list(pixels)
+  return [arguments.pixel(each, height, width) for each in pixels]

@@ -37,6 +37,7 @@ from pixelrnn_jax.visualization.picture_requests import (
   chosen_images,
   make_folder,
   output_path,
+  seed_key,
 )
 
 _MOST_IMAGES = 24  # Matplotlib draws a few diagrams, not thousands
@@ -76,7 +77,7 @@ def draw_samples(
   path = output_path(run, workdir, output, "samples", seed, temperature)
   with progress.bar("sampling", num, "images") as bar:
     images = np.asarray(sample(
-        run.model, {"params": run.params}, jax.random.key(seed), num, temperature,
+        run.model, {"params": run.params}, seed_key(seed), num, temperature,
         batch_size, bar.update))
   make_folder(path)
   trained = f"trained on {run.data}" if run.data else ""
@@ -124,12 +125,14 @@ def draw_completions(
   Raises:
     InputError: see `draw_samples`; also for images that do not fit the model.
   """
-  completions = arguments.whole("completions", completions)
+  completions = arguments.whole(
+      "completions", completions, most=arguments.MOST_IMAGES)
   batch_size = arguments.whole("batch_size", batch_size)
   check_temperature(temperature)
   run = load_run(workdir, which)
   height = run.config.model.image_shape[0]
-  known_rows = height // 2 if known_rows is None else known_rows
+  known_rows = height // 2 if known_rows is None else arguments.whole(
+      "known_rows", known_rows, least=None)
   if not 0 <= known_rows < height:
     raise InputError(
         f"known_rows={known_rows}: must be from 0 (all is hidden) to {height - 1}"
@@ -142,7 +145,7 @@ def draw_completions(
   known[:known_rows] = True
   with progress.bar("completing", len(images) * completions, "images") as bar:
     completed = complete(
-        run.model, {"params": run.params}, jax.random.key(seed),
+        run.model, {"params": run.params}, seed_key(seed),
         images.repeat(completions, axis=0), known, temperature, batch_size,
         bar.update)
   completed = completed.reshape(len(images), completions, *images.shape[1:])
@@ -192,7 +195,7 @@ def draw_grown(
   Raises:
     InputError: see `draw_completions`; also for a model of a single scale.
   """
-  grown = arguments.whole("grown", grown)
+  grown = arguments.whole("grown", grown, most=arguments.MOST_IMAGES)
   batch_size = arguments.whole("batch_size", batch_size)
   check_temperature(temperature)
   run = load_run(workdir, which)
@@ -212,7 +215,7 @@ def draw_grown(
     originals, images = images, ops.pyramid(images, model.multi_scale)[0]
   with progress.bar("growing", len(images) * grown, "images") as bar:
     large = np.asarray(sample(
-        run.model, {"params": run.params}, jax.random.key(seed),
+        run.model, {"params": run.params}, seed_key(seed),
         temperature=temperature, batch_size=batch_size, progress=bar.update,
         small=images.repeat(grown, axis=0)))
   large = large.reshape(len(images), grown, *large.shape[1:])
@@ -416,7 +419,8 @@ def draw_receptive_field(
         " run of a work directory: give one of them, --config or --workdir."
     )
   height, width, channels = config.model.image_shape
-  pixel = (height // 2, width // 2) if pixel is None else pixel
+  pixel = (height // 2, width // 2) if pixel is None else arguments.pixel(
+      pixel, height, width)
   kind = f"receptive_field_{pixel[0]}_{pixel[1]}"
   if run and workdir is not None:
     path = output_path(run, workdir, output, kind)
@@ -427,7 +431,7 @@ def draw_receptive_field(
   # In bfloat16 small gradients would be lost.
   precise = ops.at_least_float32(config.model.dtype)
   model = build_model(dataclasses.replace(config.model, dtype=str(precise)))
-  params_key, field_key = jax.random.split(jax.random.key(seed))
+  params_key, field_key = jax.random.split(seed_key(seed))
   if run:
     variables = {"params": run.params}
   else:

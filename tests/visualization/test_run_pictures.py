@@ -308,11 +308,22 @@ def test_bad_curves(runs, workdirs, arguments, message):
         [name.format(run=runs["colour"]) for name in workdirs], **arguments)
 
 
+def test_one_path_is_a_list_of_one(runs, tmp_path):
+  """Not of its letters, the first of which is the folder of everything."""
+  path = tmp_path / "a.png"
+  Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(path)
+  for name in (str(path), path):
+    run_pictures.draw_nll(
+        str(runs["colour"]), patterns=name, output=str(tmp_path / "out.png"))
+  with pytest.raises(prnn.InputError, match="holds no figures yet"):
+    learning_curves.draw_curves(str(runs["colour"]))
+
+
 def test_pixels_of_small_images_and_of_text():
   assert picture_requests.choose_pixels(None, 1, 1) == [(0, 0)]
   assert picture_requests.choose_pixels(None, 1, 8) == [(0, 2), (0, 6)]
   assert picture_requests.parse_pixels("0,0;5,12") == [(0, 0), (5, 12)]
-  for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b"):
+  for text in ("", "1", "1,2;", "1,-2", "1,2,3", "a,b", "9" * 5000 + ",1"):
     with pytest.raises(prnn.InputError, match="as in '0,0;5,12'"):
       picture_requests.parse_pixels(text)
 
@@ -335,6 +346,17 @@ def test_pixels_of_small_images_and_of_text():
     ("draw_completions", dict(patterns=["a.png"], num=2), "only 1 images are given"),
     ("draw_completions", dict(patterns=["a.png"]), "cannot be read: No such file"),
     ("draw_completions", dict(temperature=-1.0), "positive and finite"),
+    ("draw_samples", dict(num=10**30), "num=.*must be at most"),
+    ("draw_samples", dict(seed=-1), "seed=-1: must be at least 0"),
+    ("draw_samples", dict(seed=1.5), "seed=1.5: must be a whole number"),
+    ("draw_samples", dict(seed=2**70), "seed=.*must be at most 4,294,967,295"),
+    ("draw_completions", dict(completions=10**30), "completions=.*must be at most"),
+    ("draw_completions", dict(known_rows=2.5), "known_rows=2.5: must be a whole"),
+    ("draw_completions", dict(patterns=[5]), "images=5: must be a path"),
+    ("draw_conditionals", dict(pixels=5), "pixels=5: give a list"),
+    ("draw_conditionals", dict(pixels=[5]), "pixel=5: give a row and a column"),
+    ("draw_conditionals", dict(pixels=[(1, 2, 3)]), "give a row and a column"),
+    ("draw_conditionals", dict(pixels=[(1.5, 2)]), "row of pixel=1.5: must be a whole"),
     ("draw_conditionals", dict(pixels=[(5, 0)]), "no pixel 5,0: rows are 0 to 4"),
     ("draw_conditionals", dict(pixels=[(0, -1)]), "no pixel 0,-1"),
     ("draw_conditionals", dict(pixels=[]), "holds 1 to 12"),
