@@ -59,7 +59,9 @@ def main() -> None:
       output=path("conditionals_photos")))
   for kind in KINDS:
     config = load_config(f"{kind}_mnist")
-    config.model.layers = min(config.model.layers, 7)  # more would reach past the edge
+    if config.model.layers > 7:  # they would reach past the edge
+      config.model.layers = 7
+      config.name += ", 7 layers"
     print(run_pictures.draw_receptive_field(
         config, output=path(f"receptive_field_{kind}")))
 

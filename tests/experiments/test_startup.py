@@ -59,7 +59,8 @@ def test_every_program_begins_with_it(path):
       node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call)
       and ast.unparse(node.func) in ("startup.begin", "allocator.restart")]
   imports = [
-      node.lineno for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+      node.lineno for node in tree.body
+      if isinstance(node, ast.Import | ast.ImportFrom)]
   assert len(calls) == 1 and calls[0] < min(imports)
 
 
