@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from pixelrnn_jax import files
 from pixelrnn_jax.errors import InputError
@@ -103,6 +103,11 @@ def decode(path: str, channels: int) -> Decoded:
     raise InputError(
         f"{path!r} has more than the {MOST_PIXELS:,} pixels that are decoded at most."
         " Resize it first."
+    ) from error
+  except UnidentifiedImageError as error:  # its text names no file, but an object
+    raise InputError(
+        f"{path!r} is damaged and cannot be read: what follows its first bytes is no"
+        " image of its format. Save it again as PNG or JPEG."
     ) from error
   except Exception as error:  # of Pillow's decoders, of any kind
     raise InputError(

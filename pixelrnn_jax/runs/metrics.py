@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs import layout
 
 _EVENTS: Any = event_pb2  # its classes are made at run time
+_BEGINNING = re.compile(r'(?=\{"step":)')  # of a line
 
 
 class MetricsWriter:
@@ -105,8 +107,7 @@ def read_metrics(workdir: str) -> list[dict]:
     InputError: there are none.
   """
   path = os.path.join(files.expand(workdir), layout.METRICS)
-  lines = map(_parse, files.read_text(path).split("\n"))
-  metrics = [line for line in lines if line is not None]
+  metrics = [content for _, content in _lines(files.read_text(path))]
   if not metrics:
     raise InputError(
         f"{path} holds no figures yet: the run has not come to its first"
@@ -171,7 +172,7 @@ def thin(lines: list[dict], batch_size: int, points: int = 60) -> list[dict]:
 
 
 def _drop_after(path: str, step: int, validated: bool) -> None:
-  """Remove lines of later steps and broken ones, and end the last one.
+  """Remove lines of later steps and broken ones, and end each line.
 
   Args:
     path: the path of the file.
@@ -180,12 +181,12 @@ def _drop_after(path: str, step: int, validated: bool) -> None:
   """
   text = files.read_text(path)
 
-  def is_kept(line: dict | None) -> bool:
-    return line is not None and (
-        line["step"] < step
-        or line["step"] == step and (validated or not _is_validation(line)))
+  def is_kept(line: dict) -> bool:
+    return line["step"] < step or (
+        line["step"] == step and (validated or not _is_validation(line)))
 
-  kept = "".join(f"{line}\n" for line in text.split("\n") if is_kept(_parse(line)))
+  kept = "".join(
+      f"{line}\n" for line, content in _lines(text) if is_kept(content))
   if kept != text:
     files.write_text(path, kept)
 
@@ -195,14 +196,23 @@ def _is_validation(line: dict) -> bool:
   return any(name.startswith("validation/") for name in line)
 
 
-def _parse(line: str) -> dict | None:
-  """Return the content of a line; None for a broken one, or one of no step."""
-  try:
-    content = json.loads(line, parse_int=_whole)
-    good = type(content["step"]) in (int, float) and 0 <= content["step"] < math.inf
-  except (ValueError, TypeError, KeyError, RecursionError):
-    return None
-  return content if good else None
+def _lines(text: str) -> list[tuple[str, dict]]:
+  """Return the good lines of a file, each with its content.
+
+  A line may follow one that lost its end, or what a fault of the disk left there. Each
+  begins with its step, and no text within a line can hold that beginning.
+  """
+  found = []
+  for line in text.split("\n"):
+    for part in _BEGINNING.split(line):
+      try:
+        content, end = _DECODER.raw_decode(part)
+        step = content["step"]
+      except (ValueError, TypeError, KeyError, RecursionError):
+        continue
+      if type(step) in (int, float) and 0 <= step < math.inf:
+        found.append((part[:end], content))
+  return found
 
 
 def _whole(digits: str) -> int:
@@ -210,3 +220,6 @@ def _whole(digits: str) -> int:
   if len(digits) > 20:
     raise ValueError(digits[:20])
   return int(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)

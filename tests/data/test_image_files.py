@@ -103,6 +103,8 @@ def bad_files(folder):
   (folder / "header.png").write_bytes(good[:20])
   (folder / "changed.png").write_bytes(
       good[:len(good) // 2] + b"xxxx" + good[len(good) // 2 + 4:])
+  (folder / "no_image.jpg").write_bytes(b"\xff\xd8\xff" + b"text" * 9)
+  (folder / "no_size.png").write_bytes(good[:16] + bytes(8) + good[24:])
   (folder / "empty.png").write_bytes(b"")
   write_raw(folder / "rgb16.png", 16, 2, [range(36)] * 4)
   return {
@@ -119,6 +121,8 @@ def bad_files(folder):
       str(folder / "cut.png"): "damaged and cannot be read",
       str(folder / "header.png"): "damaged and cannot be read",
       str(folder / "changed.png"): "damaged and cannot be read",
+      str(folder / "no_image.jpg"): "damaged and cannot be read",
+      str(folder / "no_size.png"): "damaged and cannot be read",
   }
 
 
@@ -129,6 +133,7 @@ def test_files_that_are_refused(tmp_path, channels):
     with pytest.raises(InputError, match=message) as error:
       read_files([good, path], (4, 6, channels), 256)
     assert repr(path) in str(error.value)
+    assert "object at 0x" not in str(error.value)
 
 
 def test_finding_files(tmp_path, monkeypatch):

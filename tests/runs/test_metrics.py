@@ -99,6 +99,23 @@ def test_a_line_that_was_tampered_with_spoils_no_other(tmp_path, damage):
   assert [line["a"] for line in read_metrics(str(tmp_path))] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("between", [
+    "", " ", '{"step": 2, "a": 1', '{"step": 1, "data": "', "\x00" * 5, "\ufffd"])
+def test_lines_that_are_glued_together_are_read(tmp_path, between):
+  """An older version continued a line that had no end."""
+  path = tmp_path / "metrics.jsonl"
+  text = '{"step\\": 9} {"step": 9}\n'  # as JSON writes it, it is no beginning
+  with MetricsWriter(str(tmp_path), 0) as metrics:
+    for step in (1, 2, 3):
+      metrics.write(step, {"a": step}, text)
+  first, second, third = path.read_text().splitlines()
+  path.write_text(f"{first}{between}{second}{third}\n")
+  assert [line["a"] for line in read_metrics(str(tmp_path))] == [1, 2, 3]
+  with MetricsWriter(str(tmp_path), 2):
+    pass
+  assert read(path) == [{"step": n, "a": n, "data": text} for n in (1, 2)]
+
+
 def test_resuming_drops_later_and_broken_lines(tmp_path):
   path = tmp_path / "metrics.jsonl"
   with MetricsWriter(str(tmp_path), 0) as metrics:
