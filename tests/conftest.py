@@ -1,6 +1,7 @@
-"""Tests run on two virtual CPU devices, unless JAX_PLATFORMS says otherwise.
+"""Set up all tests: two virtual CPU devices, and checked annotations.
 
-Tests and their subprocesses share a cache of compiled programs.
+The environment variable JAX_PLATFORMS selects other devices. Tests and their
+subprocesses share a cache of compiled programs.
 """
 
 import atexit
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of a test's time is compilation, which takes half as long without LLVM's
+# Compilation takes most of a test's time. It takes half as long without LLVM's
 # optimisation. XLA_FLAGS= runs the tests on optimised programs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -27,9 +28,9 @@ import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
-# Shapes and dtypes in annotations are checked at every call, or while jit traces. The
-# public functions of inference/ are left out: they raise an InputError for arguments of
-# the wrong type, and tests pass such arguments.
+# jaxtyping checks the shapes and dtypes of annotations at every call, or while jit
+# traces. The public functions of inference/ are left out. They raise an InputError for
+# arguments of the wrong type, and tests pass such arguments.
 jaxtyping.install_import_hook(
     ["pixelrnn_jax.ops", "pixelrnn_jax.models", "pixelrnn_jax.inference.naive_sampler",
      "pixelrnn_jax.inference.rans"],
@@ -45,10 +46,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 @pytest.fixture(autouse=True, scope="module")
 def free_programs():
-  """Free a module's compiled programs after it.
+  """Free the compiled programs of a module after its tests.
 
-  The programs of all modules together take gigabytes, and most of the 65,530 memory
-  maps that Linux gives a process. Reading or writing the next program then crashes.
+  The programs of all modules together take gigabytes of memory. They also take most of
+  the 65,530 memory maps that Linux gives a process. Without free maps, reading or
+  writing the next program crashes.
   """
   yield
   jax.clear_caches()
@@ -56,7 +58,7 @@ def free_programs():
 
 @pytest.fixture
 def x64():
-  """Enable float64 for one test: exact zeros and tight tolerances."""
+  """Enable float64 for one test, for exact zeros and tight tolerances."""
   with enable_x64(True):
     yield
 
@@ -68,7 +70,10 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> pathlib.Path:
-  """Return the work directory of a whole run on two devices; it must not change."""
+  """Return the work directory of a complete run on two devices.
+
+  Tests must not change it. `copy_run` gives copies that they may change.
+  """
   assert jax.local_device_count() == 2
   workdir = tmp_path_factory.mktemp("runs") / "tiny"
   train(make_tiny_config(), str(workdir))
@@ -77,5 +82,8 @@ def finished_run(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def copy_run(finished_run, tmp_path) -> Callable[[], pathlib.Path]:
-  """Return a function that copies the finished run; the copy may be changed."""
+  """Return a function that copies the finished run and returns the copy's path.
+
+  Tests may change the copy.
+  """
   return lambda: pathlib.Path(shutil.copytree(finished_run, tmp_path / "copy"))

@@ -178,7 +178,10 @@ def test_every_part_is_validated():
 
 @pytest.mark.parametrize("number", [np.int64, np.uint8, np.array, jnp.int32, jnp.array])
 def test_numbers_of_numpy_and_jax(number):
-  """As from the shape and the values of somebody's images."""
+  """A config takes the numbers and arrays of NumPy and JAX.
+
+  A caller may have them from the shape and the values of their images.
+  """
   config, same = load_config("multi_scale_mnist"), load_config("multi_scale_mnist")
   config.model.image_shape = number([28, 28, 1]) if number in (
       np.array, jnp.array) else tuple(map(number, (28, 28, 1)))
@@ -207,7 +210,10 @@ def test_values_that_no_run_can_have(part, field, value, message):
 
 
 def test_a_name_is_one_line_of_letters():
-  """A stranger's would be printed: control characters move a terminal's cursor."""
+  """A name of several lines, or with control characters, is refused.
+
+  Programs print the name, and control characters can move a terminal's cursor.
+  """
   config = load_config("quickstart")
   config.name = "my vögel, 2"
   config.validate()

@@ -1,4 +1,4 @@
-"""Tiny data sets of TFDS and tars of ImageNet, really written and read."""
+"""Fixtures that write tiny TFDS data sets and tars of ImageNet to disk."""
 
 import io
 import pathlib
@@ -17,7 +17,10 @@ def make_builder(
     name: str, parts: dict[str, np.ndarray], register: bool = False,
     feature: str = "image",
 ) -> type[tfds.core.GeneratorBasedBuilder]:
-  """Return a builder of uint8 images [N, H, W, C] by split, without TensorFlow."""
+  """Return a TFDS builder of images, which needs no TensorFlow.
+
+  Its splits are `parts`: uint8 images [N, H, W, C] by the name of the split.
+  """
   shape = next(iter(parts.values())).shape[1:]
 
   def info(self):
@@ -55,7 +58,7 @@ def make_builder(
 
 @pytest.fixture
 def tiny_builder():
-  """Return the function that makes a builder."""
+  """Return `make_builder`."""
   return make_builder
 
 
@@ -91,9 +94,9 @@ def write_tar(path, images, extra=()):
 
 @pytest.fixture
 def tars(tmp_path, monkeypatch):
-  """Return a function that writes two tars with the right sums.
+  """Return a function that writes two tars with the checksums that TFDS expects.
 
-  It returns the folder and the images of each split.
+  The function returns the folder of the tars and the images of each split.
   """
 
   def write(size, extra=()):

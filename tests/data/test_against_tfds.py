@@ -1,12 +1,13 @@
-"""Our builders against those of TFDS, which need TensorFlow: a check outside CI.
+"""Comparison of our builders with those of TFDS.
 
-In an environment of its own, as the package does without TensorFlow:
+TFDS's builders need TensorFlow, so this check does not run in CI. Run it in a separate
+environment, as the package works without TensorFlow:
 
     python3 -m venv tf && tf/bin/pip install -e '.[test]' tensorflow-cpu
     tf/bin/python -m pytest -m slow tests/data/test_against_tfds.py
 
-Both prepare the same archives. Every record has to be the same, and in the same order,
-and so do the splits and the features.
+Both builders prepare the same archives. Every record must be equal, and the order of
+the records too. The splits and the features must be equal as well.
 """
 
 import importlib.util
@@ -35,7 +36,7 @@ pytestmark = [
 
 
 def write_archives(name, folder):
-  """Archives of some hundred images in each split."""
+  """Write archives with 120 images or more in each split."""
   if name.startswith("cifar"):
     archive = folder / f"{name[:5]}-{name[5:]}-binary.tar.gz"
     write_tar_gz(archive, cifar_files(name, 150))
@@ -70,7 +71,8 @@ def test_same_as_tfds(tmp_path, monkeypatch, tars, name, module):
       pathlib.Path(b.data_dir).relative_to(b.data_dir_root) for b in (ours, theirs)}
   assert len(places) == 1
 
-  if module is not downsampled_imagenet:  # ours knows the size of the images, too
+  # Our builder of this data set also records the size of the images.
+  if module is not downsampled_imagenet:
     assert features(ours) == features(theirs)
     assert ours.info.supervised_keys == theirs.info.supervised_keys
     assert ours.info.description == theirs.info.description
@@ -87,7 +89,7 @@ def test_same_as_tfds(tmp_path, monkeypatch, tars, name, module):
 
 
 def features(builder):
-  """The files beside the records: features.json and the names of labels."""
+  """Return the files that describe the records: features.json and the label names."""
   return {
       path.name: json.loads(path.read_text()) if path.suffix == ".json"
       else path.read_text()

@@ -1,4 +1,4 @@
-"""Downloads from a server on the loopback that does not always behave."""
+"""Downloads from a local server that sometimes fails."""
 
 import contextlib
 import hashlib
@@ -20,11 +20,12 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-  """Serves `content` at every path; `plan` has what to do instead, request by request.
+  """A server that sends `content` at every path, and fails as told.
 
-  Of the plan, `cut N` sends N bytes and hangs up, `ignore` knows no ranges, `wrong`
-  sends from another place than it was asked to, a number is an HTTP status. `ranges`
-  are the first bytes that were asked for, or None.
+  `plan` lists how to answer the next requests. `cut N` sends N bytes and closes the
+  connection. `ignore` ignores the range that was asked for. `wrong` sends a range that
+  starts at another byte. A number is sent as an HTTP status. `ranges` records the first
+  byte of each range that was asked for, or None for a request without a range.
   """
 
   def __init__(self, content):
@@ -105,7 +106,7 @@ def test_a_download_goes_on(server, tmp_path, plan, ranges):
   assert (tmp_path / "new" / "folder" / NAME).read_bytes() == CONTENT
   assert server.ranges == ranges
   assert os.listdir(tmp_path / "new" / "folder") == [NAME]
-  data.provide()  # it is there, and right
+  data.provide()  # the file is there and right
   assert server.ranges == ranges
 
 
@@ -180,7 +181,7 @@ def test_no_network(server, tmp_path):
 
 
 def test_cifar10_from_its_server(server, tmp_path, monkeypatch):
-  """The first start downloads and prepares; the next ones read."""
+  """The first start downloads and prepares CIFAR-10; later ones only read it."""
   folder = tmp_path / "theirs"
   folder.mkdir()
   path = folder / "cifar-10-binary.tar.gz"

@@ -1,4 +1,4 @@
-"""Random changes of training images: what they keep, how often, where they apply."""
+"""Augmentation: what it keeps, how often it changes images, where it applies."""
 
 import collections
 import dataclasses
@@ -34,8 +34,12 @@ def test_mirror_turns_every_second_image():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colours_are_other_channels_moved(channels):
-  """Every changed channel is one of the image's, in one direction, plus a number."""
-  # So narrow that it is cut off now and then, and whole often enough.
+  """Each channel of a changed image is a channel of the image plus a constant.
+
+  All channels may be mirrored together. The order of the channels may change.
+  """
+  # The image's values span 40 levels. Some changed images are cut off at 0 or 255, and
+  # enough are not.
   image, rng = photo((4, 5, channels), 100, 140), np.random.default_rng(0)
   orders, shifts, unchanged, cut = collections.Counter(), [], 0, 0
   for _ in range(1_000):
@@ -60,7 +64,7 @@ def test_colours_are_other_channels_moved(channels):
   assert 440 < unchanged < 560
   assert cut > 100
   assert len(orders) == (6 if channels == 3 else 1)
-  if channels == 3:  # each as often
+  if channels == 3:  # all orders are equally frequent
     assert min(orders.values()) > 0.4 * max(orders.values())
   shifts = np.array(shifts)
   least, most = image.min((0, 1)).astype(int), image.max((0, 1)).astype(int)
@@ -68,7 +72,7 @@ def test_colours_are_other_channels_moved(channels):
 
 
 def test_how_far_a_channel_is_moved():
-  """Values are cut off at 0 and 255, after -min - 64 to 255 - max + 64."""
+  """A channel moves by -min - 64 to 255 - max + 64, and is cut off at 0 and 255."""
   image = np.array([[[100], [110]]], np.uint8)
   seen = set()
   for seed in range(5_000):
@@ -80,12 +84,15 @@ def test_how_far_a_channel_is_moved():
 
 @pytest.mark.parametrize("least, most, expected", [(100, 110, 110 / 374), (50, 115, 0)])
 def test_a_channel_of_a_small_range_may_become_flat(least, most, expected):
-  """As often as the docstring says: 29 % of the changed ones at a range of 10."""
+  """A channel of a small range becomes flat as often as documented.
+
+  Of the changed images with a range of 10 it is 29 %.
+  """
   image = np.array([[[least], [most]]], np.uint8)
   rng = np.random.default_rng(0)
   draws = np.array([augment.colours(image, rng).ravel() for _ in range(8_000)])
   flat = (draws[:, 0] == draws[:, 1]).mean()
-  # Every second image is changed.
+  # Half of all images are changed.
   assert abs(flat - expected / 2) <= (0.02 if expected else 0)
 
 
@@ -111,7 +118,7 @@ def test_training_batches_are_the_same_images_changed():
   config, source = make("colours")
   first = batches(config, source, 9)
   np.testing.assert_array_equal(first, batches(config, source, 9))
-  # Epochs differ in the images' changes, not only in their order.
+  # Epochs differ in how the images are changed, and not only in their order.
   assert len(np.unique(first.reshape(36, -1), axis=0)) > 24
   other = dataclasses.replace(
       config, train=dataclasses.replace(config.train, seed=1))

@@ -6,12 +6,15 @@ import pytest
 from pixelrnn_jax.data import binarize
 from pixelrnn_jax.errors import InputError
 
-# 256 rows, row x holds 4,000 pixels of grey value x.
+# Row x of the 256 rows holds 4,000 pixels of grey value x.
 RAMP = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4000, axis=1)
 
 
 def assert_follows_ramp(bits):
-  """Bits of RAMP have p = x / 255 in row x, within 5 standard deviations."""
+  """Assert that the bits of row x of RAMP are 1 with probability x / 255.
+
+  The mean of each row may differ by 5 standard deviations.
+  """
   p = np.arange(256) / 255
   deviation = np.sqrt(p * (1 - p) / RAMP.shape[1])
   assert bits.dtype == np.uint8 and set(np.unique(bits)) == {0, 1}
@@ -39,7 +42,7 @@ def test_static_against_a_plain_loop():
 
 
 def test_static_is_frozen():
-  # The packaged file was made by this rule: it must never change.
+  # The packaged file was made by this rule, so the rule must never change.
   bits = binarize.static(np.arange(256, dtype=np.uint8))
   assert np.packbits(bits).tobytes().hex() == (
       "2002241143944a0400a2c51f84e783c8701868ba7f5adb77ebfbafffffffffff")

@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 from archives like theirs, without TensorFlow."""
+"""CIFAR-10 and CIFAR-100, prepared without TensorFlow from small archives.
+
+The archives have the format of the original ones.
+"""
 
 import tarfile
 
@@ -32,7 +35,10 @@ def make_config(data_dir, name="cifar10"):
 
 @pytest.fixture
 def put(tmp_path, monkeypatch):
-  """put(name, changes) puts an archive where a user would; returns its files."""
+  """Return put(name, **changes), which writes an archive where a user puts it.
+
+  `put` returns the contents of the archive's files by name.
+  """
 
   def write(name, **changes):
     folder = tmp_path / "downloads" / "manual"
@@ -59,7 +65,8 @@ def test_cifar10(put, tmp_path):
   builder = tfds.builder("cifar10", data_dir=tmp_path)
   assert builder.info.features["label"].names == CIFAR10_NAMES
   for split, files in (("train", CIFAR10_FILES[:5]), ("test", CIFAR10_FILES[5:])):
-    # Plain loops over the documented layout: label, red, green, blue, row by row.
+    # Plain loops read the documented layout: the label, then the red, green and blue
+    # values, each row by row.
     expected = {}
     for file in files:
       content = contents[f"cifar-10-batches-bin/{file}"]
@@ -73,7 +80,7 @@ def test_cifar10(put, tmp_path):
       label, image = expected.pop(example["id"].decode())
       assert example["label"] == label
       np.testing.assert_array_equal(example["image"], image)
-  # What was prepared is read without the archive.
+  # The prepared data set is read without the archive.
   for path in (tmp_path / "downloads").rglob("*.gz"):
     path.unlink()
   np.testing.assert_array_equal(load_source(config, "test").images, test.images)

@@ -1,4 +1,7 @@
-"""The paper's ImageNet from fake tars, whose sums take the place of TFDS's record."""
+"""The paper's 32x32 and 64x64 ImageNet, prepared from small tars.
+
+The checksums of these tars replace those that TFDS has recorded.
+"""
 
 import pathlib
 
@@ -34,7 +37,7 @@ def test_tars_are_prepared_and_read(tars, tmp_path, size):
   title = f"tfds downsampled_imagenet/{size}:2.0.0"
   assert train.description == f"{title}, train[:15]"
   assert test.description == f"{title}, validation"
-  for path in folder.iterdir():  # they are not needed any more
+  for path in folder.iterdir():  # the tars are not needed any more
     path.unlink()
   assert len(load_source(config, "test")) == 10
 
@@ -82,4 +85,4 @@ def test_a_huge_member_is_not_read(tars, tmp_path):
 def test_an_image_that_is_none(tars, tmp_path):
   tars("32x32", extra=[("x.png", b"no image")])
   with pytest.raises(InputError, match="Image .* of tfds.*cannot be read: .*again"):
-    load_source(make_config("32x32", tmp_path), "test")  # small: read at once
+    load_source(make_config("32x32", tmp_path), "test")  # small, so read at once

@@ -1,4 +1,4 @@
-""".npz files whose headers say what is not so."""
+""".npz files whose headers make false claims."""
 
 import os
 import time
@@ -30,14 +30,14 @@ def cache(tmp_path, monkeypatch):
 
 
 def npy(number, values):
-  """An .npy file that claims so many images."""
+  """Return an .npy file whose header claims `number` images."""
   text = (f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(number, *SHAPE)}}}"
           .ljust(117) + "\n").encode()
   return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + values
 
 
 def write(path, content, compression=zipfile.ZIP_DEFLATED, **claims):
-  """An .npz whose central directory claims other things of its only array."""
+  """Write an .npz of one array, with false `claims` in its central directory."""
   with zipfile.ZipFile(path, "w", compression) as archive:
     archive.writestr("images.npy", content)
     for name, value in claims.items():
@@ -45,7 +45,10 @@ def write(path, content, compression=zipfile.ZIP_DEFLATED, **claims):
 
 
 def refuse(path, message):
-  """Refused by training and by --images, with little memory and nothing written."""
+  """Assert that training and --images refuse the file.
+
+  They must use little memory and write nothing to the cache.
+  """
   for attempt in (
       lambda: load_source(make_config(path), "train"),
       lambda: GivenImages([str(path)], SHAPE, 256).read(2)):
@@ -62,7 +65,10 @@ def refuse(path, message):
 
 @pytest.mark.parametrize("number", [10**6, 30 * 10**6, 10**9])
 def test_millions_of_images_in_kilobytes(tmp_path, number):
-  """The sizes of the array, packed and not, are as consistent as they are false."""
+  """False sizes are refused, even when all of them agree with each other.
+
+  The array's compressed and uncompressed sizes both fit the claimed number of images.
+  """
   size = 128 + number * 72
   write(tmp_path / "own.npz", npy(number, IMAGES.tobytes()), file_size=size,
         compress_size=size // 100)
@@ -120,14 +126,14 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_bytes_changed_at_random(tmp_path):
-  """Nothing but InputError, and the number of images that was said."""
+  """A file with random changes is read in full or refused with an InputError."""
   rng = np.random.default_rng(0)
   path = tmp_path / "own.npz"
   np.savez_compressed(path, train=IMAGES, test=IMAGES[:3])
   good, refused = path.read_bytes(), 0
   for _ in range(200):
     content = bytearray(good)
-    # Mostly where the headers are.
+    # Most changes are in the headers, at the start and the end of the file.
     for at in rng.integers(-len(content) // 8, 60, rng.integers(1, 4)):
       content[at] = rng.integers(256)
     path.write_bytes(content)
@@ -139,7 +145,7 @@ def test_bytes_changed_at_random(tmp_path):
 
 
 def test_the_division_of_many(tmp_path):
-  """As by sorting, in some bytes an image."""
+  """100,000 images are divided as by sorting, in less than 150 bytes an image."""
   tracemalloc.start()
   parts = own_parts.divide(range(100_000), "x")
   assert tracemalloc.get_traced_memory()[1] < 150 * 100_000
@@ -155,7 +161,10 @@ def test_the_division_of_many(tmp_path):
     [str(number) for number in range(50_000)],
     ["validatio" * 7_000 + str(number) for number in range(100)]])
 def test_entries_without_end(tmp_path, names):
-  """Each name with each other, or with those of the parts: for hours."""
+  """An .npz with very many entries, or with very long names, is refused at once.
+
+  Comparing each name with all others, or with those of the parts, would take hours.
+  """
   path = tmp_path / "own.npz"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("images.npy", npy(12, IMAGES.tobytes()))

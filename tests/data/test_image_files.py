@@ -1,4 +1,4 @@
-"""Image files of users: what is decoded, what is refused, what --images takes."""
+"""Image files of users: decoding, refusals, and what --images accepts."""
 
 import os
 import pathlib
@@ -30,7 +30,10 @@ def save(path, array, mode=None, **options):
 
 
 def write_raw(path, depth, colour_type, rows):
-  """A PNG file of a bit depth that Pillow does not write; rows of bytes."""
+  """Write a PNG file with a bit depth that Pillow does not write; return its path.
+
+  `rows` holds the bytes of each row.
+  """
 
   def chunk(name, content):
     crc = zlib.crc32(name + content)
@@ -88,7 +91,7 @@ def test_read_values_are_quantised(tmp_path, levels):
 
 
 def bad_files(folder):
-  """Paths of files that no model can read, with what is to be said."""
+  """Write files that cannot be read; return {path: the expected message}."""
   see_through = np.dstack([COLOUR, np.full((4, 6), 255, np.uint8)])
   see_through[1, 2, 3] = 254
   good = pathlib.Path(save(folder / "good.png", COLOUR)).read_bytes()
@@ -160,7 +163,10 @@ def test_finding_files(tmp_path, monkeypatch):
 
 
 def test_whatever_training_takes(tmp_path):
-  """JPEG, other sizes, folders and .npz files, as `load_source` would make them."""
+  """--images accepts all that training accepts, and makes the same pixels of it.
+
+  These are JPEG files, images of other sizes, folders and .npz files.
+  """
   pixels = np.linspace(0, 255, 540).reshape(9, 20, 3).astype(np.uint8)
   photos = tmp_path / "photos"
   photos.mkdir()
@@ -186,7 +192,10 @@ def test_whatever_training_takes(tmp_path):
 
 
 def test_images_to_grow(tmp_path):
-  """Of the smallest scale's size as they are, others as training subsamples them."""
+  """Images of the smallest scale's size stay as they are.
+
+  Larger images are subsampled as in training.
+  """
   large = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
   save(tmp_path / "large.png", large)
   save(tmp_path / "small.png", large[:2, :3])
@@ -209,15 +218,18 @@ def segment(marker, content):
 
 
 def gps_of_text():
-  """Exif data of orientation 6, and a latitude that is a text: Pillow fails on it."""
+  """Return Exif data with orientation 6 and a latitude that is a text.
+
+  Pillow fails on such a latitude.
+  """
   entries = struct.pack(
-      "<HHHIIHHIII", 2, 0x0112, 3, 1, 6, 0x8825, 4, 1, 38, 0)  # the GPS data are at 38
+      "<HHHIIHHIII", 2, 0x0112, 3, 1, 6, 0x8825, 4, 1, 38, 0)  # GPS data at byte 38
   gps = struct.pack("<HHHI4sI", 1, 2, 2, 4, b"abc\0", 0)
   return b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + gps
 
 
 BIG_TEXT = b"Comment\0\0" + zlib.compress(bytes(2**21))
-# Damaged or odd metadata, none of which has to do with the pixels.
+# Damaged or unusual metadata. The pixels do not depend on any of it.
 PNG_METADATA = {
     "a text of megabytes": chunk(b"zTXt", BIG_TEXT),
     "a text that is no zlib": chunk(b"zTXt", b"Comment\0\0abc"),
@@ -247,7 +259,7 @@ JPEG_METADATA = {
 def test_broken_metadata_of_a_png(tmp_path, name):
   content = pathlib.Path(save(tmp_path / "a.png", COLOUR)).read_bytes()
   extra = PNG_METADATA[name]
-  for at in (33, len(content) - 12):  # behind IHDR, before IEND
+  for at in (33, len(content) - 12):  # after IHDR, and before IEND
     (tmp_path / "a.png").write_bytes(content[:at] + extra + content[at:])
     np.testing.assert_array_equal(decode(str(tmp_path / "a.png"), 3).pixels, COLOUR)
 
@@ -257,7 +269,7 @@ def test_broken_metadata_of_a_jpeg(tmp_path, name):
   path = save(tmp_path / "a.jpg", np.tile(COLOUR, (3, 3, 1)))
   content, expected = pathlib.Path(path).read_bytes(), decode(path, 3).pixels
   extra = JPEG_METADATA[name]
-  for at in (2, 20):  # in front, behind JFIF's own
+  for at in (2, 20):  # before and after the JFIF header
     pathlib.Path(path).write_bytes(content[:at] + extra + content[at:])
     np.testing.assert_array_equal(decode(path, 3).pixels, expected)
 
@@ -285,7 +297,7 @@ def test_orientations(tmp_path, orientation):
 
 
 def test_nothing_but_input_errors(tmp_path):
-  """Bytes changed at random, in PNG and JPEG files with metadata."""
+  """A PNG or JPEG file with random changes is decoded or raises an InputError."""
   rng = np.random.default_rng(0)
   exif = Image.Exif()
   exif[0x0112] = 6

@@ -1,4 +1,7 @@
-"""`imagenet_resized` from archives like its own, without TensorFlow."""
+"""`imagenet_resized`, prepared without TensorFlow from small archives.
+
+The archives have the format of the original ones.
+"""
 
 import io
 import zipfile
@@ -26,9 +29,10 @@ def make_config(data_dir, size):
 
 @pytest.fixture
 def put(tmp_path, monkeypatch):
-  """put(size, changes) puts archives where a user would; returns their arrays.
+  """Return put(size, **changes), which writes archives where a user puts them.
 
-  `changes` are files of the validation archive.
+  `changes` are files of the validation archive. `put` returns the arrays of all
+  archives.
   """
 
   def write(size, **changes):
@@ -82,7 +86,7 @@ def npz(**arrays):
 
 
 def with_header(shape, dtype="|u1"):
-  """An .npz whose `data.npy` is a header alone."""
+  """Return an .npz whose `data.npy` consists of a header only."""
   header = io.BytesIO()
   np.lib.format.write_array_header_1_0(
       header, {"descr": dtype, "fortran_order": False, "shape": shape})

@@ -1,4 +1,4 @@
-"""Natural images from each kind of source through training, evaluation, sampling."""
+"""Training, evaluation and sampling on each source of natural images."""
 
 import json
 
@@ -13,7 +13,7 @@ from pixelrnn_jax.visualization import run_pictures
 
 
 def shrink(config):
-  """The config of a run of seconds."""
+  """Change a config to a run of seconds, and return it."""
   config.model.hidden, config.model.layers, config.model.head_features = 6, 1, 12
   config.data.validation_images = 4
   config.train.batch_size, config.train.eval_batch_size = 4, 4
@@ -37,7 +37,10 @@ def tfds_config(prepare):
 
 @pytest.fixture
 def cifar10_config(tmp_path, monkeypatch):
-  """As from a fresh machine whose user got the archive by hand, without TensorFlow."""
+  """Return a config of CIFAR-10, the description of its test set and its size.
+
+  The user has put the archive in place. There is no TensorFlow.
+  """
   folder = tmp_path / "downloads" / "manual"
   folder.mkdir(parents=True)
   archives.write_tar_gz(
@@ -90,7 +93,7 @@ def test_train_evaluate_sample(kind, request, tmp_path, capsys):
   assert title in printed
   record = json.loads((workdir / "evaluation.json").read_text())
   assert record["data"].startswith(title) and record["images"] == test_images
-  assert 7 < record["bits_per_dim"] < 9  # three steps away from uniform
+  assert 7 < record["bits_per_dim"] < 9  # near 8, the uniform model, after 3 steps
   for line in (workdir / "metrics.jsonl").read_text().splitlines():
     assert json.loads(line)["data"].startswith(title.split(",")[0])
   validation = evaluate_run(str(workdir), "validation")["images"]
@@ -98,7 +101,7 @@ def test_train_evaluate_sample(kind, request, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert title.split(",")[0] in printed
   assert ("the standard error over" in printed) == (kind == "photos")
-  if kind == "cifar10":  # it is prepared, and the run goes on
+  if kind == "cifar10":  # the data set is prepared now; training continues
     config.train.steps = 5
     train(config, str(workdir))
     record = json.loads((workdir / "evaluation.json").read_text())
@@ -107,5 +110,5 @@ def test_train_evaluate_sample(kind, request, tmp_path, capsys):
       str(workdir), num=1, completions=1,
       known_rows=config.model.image_shape[0] - 1)
   assert Image.open(path).mode == "RGB"
-  if kind != "imagenet":  # 3,072 values, one after the other
+  if kind != "imagenet":  # ImageNet is left out: 3,072 values one by one
     assert Image.open(run_pictures.draw_samples(str(workdir), num=2)).mode == "RGB"

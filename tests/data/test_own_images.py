@@ -1,4 +1,4 @@
-"""Folders of images and .npz files: pixels, parts, the cache."""
+"""The user's folders of images and .npz files: pixels, parts and the cache."""
 
 import hashlib
 import os
@@ -39,7 +39,10 @@ def save(path, pixels, **options):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Eleven images, some in a sub-folder, with other files beside them."""
+  """Return a folder of eleven images, and the images.
+
+  Some are in a sub-folder. There are also files that are not images.
+  """
   images = random_images(0, 11, 4, 6, 3)
   for i, image in enumerate(images):
     save(tmp_path / "own" / f"{'b/' if i % 2 else ''}{i}.png", image)
@@ -83,7 +86,7 @@ def test_sub_folders_are_the_parts(tmp_path):
     np.testing.assert_array_equal(found, expected)
   config.data.max_images = 2
   assert load_source(config, "validation").description.endswith("validation[:2]")
-  # Without `validation` it is cut from the end of `train`.
+  # Without a folder `validation`, the validation part is the end of `train`.
   for file in (tmp_path / "own" / "validation").iterdir():
     file.unlink()
   (tmp_path / "own" / "validation").rmdir()
@@ -94,7 +97,10 @@ def test_sub_folders_are_the_parts(tmp_path):
 
 
 def test_odd_images_become_the_models(tmp_path):
-  """Other sizes and modes, a palette, an orientation, JPEG."""
+  """Images of other sizes and modes take the size and the channels of the model.
+
+  Palettes, orientations and JPEG files are among them.
+  """
   rgb = random_images(1, 8, 12, 3)
   halves = rgb.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
   folder = tmp_path / "own"
@@ -104,7 +110,7 @@ def test_odd_images_become_the_models(tmp_path):
   opaque = np.dstack([rgb, np.full((8, 12), 255, np.uint8)])
   save(folder / "train" / "d_opaque.png", opaque)
   orientation = Image.Exif()
-  orientation[0x0112] = 3  # upside down
+  orientation[0x0112] = 3  # 180 degrees
   save(folder / "train" / "e_turned.png", rgb[::-1, ::-1], exif=orientation)
   save(folder / "train" / "f_grey.png", rgb[..., 0])
   Image.fromarray(rgb).quantize(96).save(folder / "train" / "g_palette.png")
@@ -124,7 +130,10 @@ def test_odd_images_become_the_models(tmp_path):
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 17), (40, 7), (64, 64), (1, 1), (3, 9)])
 def test_crop_and_resize_against_a_loop(size):
-  """The mean of the pixels whose centres lie in a value's area, or the nearest."""
+  """A value is the mean of the pixels whose centres lie in its area.
+
+  In images that are enlarged it is the nearest pixel.
+  """
   pixels = random_images(3, *size, 1)
   scale = min(Fraction(size[0], 4), Fraction(size[1], 6))
   reach = max(scale, 1) / 2
@@ -159,7 +168,8 @@ def test_the_cache_is_used_until_a_file_changes(folder, tmp_path, monkeypatch):
       for a, b in zip(x, y, strict=True))
   assert changed == 1
   assert load_source(config, "train").description != before
-  # A start that was killed leaves its part; another one is not misled by it.
+  # A start that is killed leaves an incomplete entry in the cache. The next start does
+  # not use it.
   partial = tmp_path / "cache" / f"images_{'0' * 24}"
   partial.mkdir()
   (partial / "pixels").write_bytes(b"x")
@@ -175,7 +185,7 @@ def test_large_folders_are_read_from_the_cache(folder, tmp_path, monkeypatch):
   lazy = load_source(config, "train")
   assert expected.in_memory and not lazy.in_memory
   np.testing.assert_array_equal(np.stack(list(lazy)), expected.images)
-  content = pickle.dumps(lazy)  # as Grain's workers get it
+  content = pickle.dumps(lazy)  # Grain's workers get a pickled copy
   assert len(content) < 1000
   np.testing.assert_array_equal(pickle.loads(content)[7], expected[7])
 

@@ -1,4 +1,4 @@
-"""The packaged file, and the script that makes it."""
+"""The packaged MNIST, and the script that makes its file."""
 
 import gzip
 import hashlib
@@ -33,7 +33,10 @@ def test_file_is_the_documented_one():
      0.132515, 2.5e-4, [7, 2, 1, 0, 4]),
 ])
 def test_file_is_mnist(part, counts, mean, bound, first):
-  """Labels and mean intensities of MNIST; `bound` is 5 standard deviations."""
+  """The packaged file has the labels and the mean intensities of MNIST.
+
+  `bound` is 5 standard deviations of the mean.
+  """
   with np.load(FILE, allow_pickle=False) as archive:
     images, labels = archive[f"{part}_images"], archive[f"{part}_labels"]
     assert "ShareAlike" in str(archive["about"])
@@ -43,8 +46,8 @@ def test_file_is_mnist(part, counts, mean, bound, first):
   np.testing.assert_array_equal(labels[:5], first)
   bits = np.unpackbits(images, axis=1)
   assert abs(bits.mean() - mean) < bound
-  # A one has the least ink (0.0760 of the square in the training part), a zero the
-  # most (0.1734): images and labels belong together.
+  # In the training part, ones have the least ink (0.0760 of the square) and zeros the
+  # most (0.1734). The images show this only if their labels are right.
   ink = [bits[labels == digit].mean() for digit in range(10)]
   assert np.argmin(ink) == 1 and np.argmax(ink) == 0
   assert abs(ink[1] - 0.0764) < 0.001 and abs(ink[0] - 0.173) < 0.001
@@ -56,13 +59,14 @@ def test_images_are_the_bits_of_the_file():
   source = load_source(load_config("diagonal_bilstm_mnist"), "test")
   assert len(source) == 10_000
   np.testing.assert_array_equal(source.images, bits.reshape(-1, 28, 28, 1))
-  # Column 13 runs through the first test image, a 7, and the corners are empty.
+  # The first test image is a 7. Its stroke crosses column 13, and its corners are
+  # empty.
   assert source[0][:, 13, 0].sum() >= 2 and not source[0][:4, :4].any()
 
 
 @pytest.fixture
 def script():
-  """The script as a module, without leaving its flags behind."""
+  """Import the script as a module, and remove its flags after the test."""
   spec = importlib.util.spec_from_file_location("make_packaged_mnist", SCRIPT)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -72,7 +76,7 @@ def script():
 
 
 def write_idx(directory, sizes):
-  """Writes the four files with random content; returns it by name."""
+  """Write the four files with random content; return arrays and MD5 sums by name."""
   rng = np.random.default_rng(7)
   arrays, sums = {}, {}
   for part, count in sizes.items():
@@ -134,7 +138,10 @@ def test_script_names_an_unreadable_file(script, tmp_path, damage):
 
 
 def test_area_weights():
-  """28 pixels to any size: overlaps of equal cells, in whole numbers."""
+  """The weights from 28 pixels to any size are whole numbers.
+
+  They are the overlaps of equal cells.
+  """
   np.testing.assert_array_equal(packaged_mnist._area_weights(28), 28 * np.eye(28))
   np.testing.assert_array_equal(
       packaged_mnist._area_weights(14), 14 * np.repeat(np.eye(14), 2, axis=1))

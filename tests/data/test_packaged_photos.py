@@ -1,4 +1,4 @@
-"""The photographs in the package, their crops, and the script that makes the files."""
+"""The packaged photographs, their crops, and the script that makes their files."""
 
 import hashlib
 import importlib.util
@@ -47,7 +47,7 @@ def test_no_author_is_in_two_parts():
 
 
 def crops_by_hand(part, shape):
-  """Every crop of a part by the rule of the docstring, as plain loops."""
+  """Return every crop of a part, by plain loops over the documented rule."""
   height, width, _ = shape
   down, across = (height, width) if part != "train" else (height // 2, width // 2)
   crops = []
@@ -70,7 +70,7 @@ def test_crops_are_those_of_the_rule(part, shape):
   images = photos.open(part, 0, photos.sizes[part])
   assert images.shape == (photos.sizes[part], *shape) and images.dtype == np.uint8
   assert sorted(map(bytes, images)) == sorted(crops_by_hand(part, shape))
-  # Any range is a part of the one order.
+  # Any range of images is a slice of the same order.
   start, stop = len(images) // 3, len(images) // 2 + 1
   np.testing.assert_array_equal(photos.open(part, start, stop), images[start:stop])
 
@@ -142,7 +142,7 @@ def test_a_damaged_file(tmp_path):
 
 @pytest.fixture
 def script():
-  """The script as a module, without leaving its flags behind."""
+  """Import the script as a module, and remove its flags after the test."""
   spec = importlib.util.spec_from_file_location("make_packaged_photos", SCRIPT)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -154,11 +154,12 @@ def script():
 def test_script_reduces_by_area(script, tmp_path, monkeypatch):
   image = np.random.default_rng(0).integers(0, 256, (93, 41, 3), np.uint8)
   monkeypatch.setattr(script, "LONGEST_SIDE", 18)
-  Image.fromarray(image).save(tmp_path / "a.jpg", "PNG")  # no loss, for the test
+  # The test needs exact pixels, and PNG is lossless.
+  Image.fromarray(image).save(tmp_path / "a.jpg", "PNG")
   digest = hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
   monkeypatch.setattr(script, "SHA256", {"a": digest})
   script.make(tmp_path, tmp_path / "out")
-  assert script.factor(41, 93) == 5  # 93 div 5 is 18
+  assert script.factor(41, 93) == 5  # 93 // 5 is 18
   means = image[:90, :40].reshape(18, 5, 8, 5, 3).mean(axis=(1, 3))
   made = packaged_photos.read(tmp_path / "out" / "a.webp")
   assert made.shape == (18, 8, 3)

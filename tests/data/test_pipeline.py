@@ -29,20 +29,20 @@ def make_config(batch_size, seed=0, workers=0):
 
 
 def numbered(count):
-  """A source whose image i is full of the number i."""
+  """Return a source in which all values of image i are i."""
   images = np.repeat(np.arange(count, dtype=np.uint8), 4).reshape(count, 2, 2, 1)
   return ImageSource(images, "numbers")
 
 
 def grey(count, shape=(16, 16, 1)):
-  """A source of grey images with dynamic binarisation."""
+  """Return a source of grey images with dynamic binarisation."""
   images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
   bits = np.stack([binarize.static(image) for image in images])
   return ImageSource(bits, "grey", images)
 
 
 class NotInMemory:
-  """An array that is read image by image."""
+  """A stand-in for an array on disk, which is read image by image."""
 
   def __init__(self, array):
     self.array = array
@@ -59,7 +59,10 @@ def take(iterator, steps):
 
 
 def numbers(batches):
-  """The images' numbers in order; every value of an image must agree."""
+  """Return the numbers of the images, in order.
+
+  All values of an image must be equal.
+  """
   images = batches.reshape(-1, 4)
   assert (images == images[:, :1]).all()
   return images[:, 0]
@@ -71,7 +74,7 @@ def test_batches():
 
 
 def test_every_image_once_an_epoch_in_a_new_order():
-  # 10 images in batches of 4: the third batch reaches into the second epoch.
+  # There are 10 images and batches of 4. The third batch ends in the second epoch.
   order = numbers(take(train_iterator(make_config(4), numbered(10)), 15))
   epochs = order.reshape(6, 10)
   for epoch in epochs:
@@ -85,11 +88,12 @@ def test_order_follows_from_the_seed():
 
   np.testing.assert_array_equal(order(1), order(1))
   epochs = np.concatenate([order(seed).reshape(3, 50) for seed in (0, 1, 2**40)])
-  assert len(np.unique(epochs, axis=0)) == 9  # seed 1 does not repeat seed 0
+  # Seed 1 repeats no order of seed 0.
+  assert len(np.unique(epochs, axis=0)) == 9
 
 
 def test_epochs_are_independent():
-  """The orders of 15 epochs of 200 images are uncorrelated, with any seed."""
+  """The orders of 15 epochs of 200 images are uncorrelated."""
   order = numbers(take(train_iterator(make_config(200), numbered(200)), 15))
   epochs = np.concatenate([order.reshape(15, 200), [np.arange(200)]])
   correlation = np.corrcoef(epochs) - np.eye(16)
@@ -143,12 +147,13 @@ def test_dynamic_draws_anew_at_each_use():
   draws = take(train_iterator(make_config(1), source), 200)[:, 0]
   assert set(np.unique(draws)) == {0, 1}
   p = source.intensities[0] / 255.0
-  # Mean over 200 draws and, within each draw, over all pixels of one range of p.
+  # The mean is over 200 draws, and in each draw over all pixels of one range of p.
   for low in np.arange(0, 1, 0.1):
     chosen = (p >= low) & (p < low + 0.1)
     count = 200 * chosen.sum()
     assert abs(draws[:, chosen].mean() - p[chosen].mean()) < 2.5 / np.sqrt(count)
-  expected = 2 * (p * (1 - p)).mean()  # of two bits with the same p to differ
+  # The probability that two bits of the same p differ.
+  expected = 2 * (p * (1 - p)).mean()
   assert abs((draws[0] != draws[1]).mean() - expected) < 0.05
   again = take(train_iterator(make_config(1), source), 200)[:, 0]
   np.testing.assert_array_equal(draws, again)
@@ -167,7 +172,10 @@ def test_dynamic_is_fixed_in_evaluation():
 
 
 def save_and_restore(directory: pathlib.Path, make_iterator):
-  """Saves after 5 steps; the batches that follow, and those after restoring."""
+  """Save an iterator after 5 steps and restore it.
+
+  Returns the 7 batches that follow the save, and the 7 that follow the restore.
+  """
   with ocp.CheckpointManager(directory) as manager:
     iterator = make_iterator()
     take(iterator, 5)
@@ -177,7 +185,8 @@ def save_and_restore(directory: pathlib.Path, make_iterator):
     expected = take(iterator, 7)
     iterator.close()
     restored = make_iterator()
-    take(restored, 2)  # where it stands does not matter
+    # The position before the restore does not matter.
+    take(restored, 2)
     manager.restore(5, args=ocp.args.Composite(
         data=grain.checkpoint.CheckpointRestore(restored)))
     found = take(restored, 7)
@@ -205,7 +214,7 @@ def test_workers_give_the_same_batches_and_resume(tmp_path):
 
 
 def start_as_on_macos(index, count):
-  """What a worker does first, where no signal tells who sent it."""
+  """Start a worker as on macOS, where a signal's sender is not known."""
   if hasattr(signal, "sigwaitinfo"):
     del signal.sigwaitinfo
   end_with_the_parent(index, count)
@@ -215,16 +224,19 @@ end_with_the_parent = pipeline._end_with_the_parent
 
 
 def test_a_worker_ends_at_sigterm_where_its_sender_is_not_known(monkeypatch):
-  """multiprocessing sends it when the training ends, and waits for the worker."""
+  """A worker that cannot tell who sent SIGTERM ends.
+
+  When the training ends, multiprocessing sends SIGTERM and waits for the worker.
+  """
   monkeypatch.setattr(pipeline, "_end_with_the_parent", start_as_on_macos)
   before = set(multiprocessing.active_children())
   iterator = train_iterator(make_config(4, workers=1), numbered(10))
-  next(iterator)  # so that the worker has started
+  next(iterator)  # wait until the worker has started
   worker, = set(multiprocessing.active_children()) - before
   worker.terminate()
   worker.join(20)
   ended = worker.exitcode
-  worker.kill()  # does nothing to one that has ended
+  worker.kill()  # no effect on a worker that has ended
   iterator.close()
   assert ended == -signal.SIGTERM
 
@@ -248,7 +260,7 @@ def test_eval_batches_count_everything_once(count, processes):
 
 
 def test_a_batch_larger_than_memory():
-  """What `train.eval_batch_size` says is a bound."""
+  """A batch is not larger than the source, whatever `train.eval_batch_size` is."""
   (images, mask), = eval_batches(numbered(3), 2**31)
   assert len(images) == 3 and mask.all()
 

@@ -64,7 +64,7 @@ def test_source_satisfies_grain(mnist):
   image = source[np.int64(4)]
   assert image.shape == (28, 28, 1) and image.dtype == np.uint8
   np.testing.assert_array_equal(source[-1], image)
-  assert len(list(source)) == 5  # ends by IndexError
+  assert len(list(source)) == 5  # the iteration ends with IndexError
 
 
 def test_bad_split_and_sizes(mnist):
@@ -83,7 +83,8 @@ def test_coloured_digits(coloured):
   assert source.description == "coloured MNIST (synthetic), train[:40]"
   assert source.images.shape == (40, 8, 8, 3)
   assert source.images.min() >= 8 and source.images.max() <= 246
-  # The top left corner is background and noise, 16 values at most; noise differs.
+  # The top left corner shows background and noise, which spans 16 values at most. The
+  # noise differs between images.
   corners = source.images[:, :1].reshape(40, -1, 3).astype(int)
   assert (np.ptp(corners[:, :2], axis=1) <= 15).all()
   assert len(np.unique(source.images.reshape(40, -1), axis=0)) == 40
@@ -92,7 +93,7 @@ def test_coloured_digits(coloured):
 
 
 def test_coloured_images_belong_to_their_index(coloured):
-  """An image does not change with the range that it is read in."""
+  """An image does not depend on the range of images that is read."""
   validation = load_source(coloured, "validation")
   coloured.data.validation_images -= 3
   shifted = load_source(coloured, "validation")
@@ -102,7 +103,7 @@ def test_coloured_images_belong_to_their_index(coloured):
 
 
 def test_coloured_shows_the_digit(coloured):
-  """At 28x28 the image is the digit in two colours and noise of -8 .. 7."""
+  """At 28x28 an image is the digit in two colours, plus noise from -8 to 7."""
   coloured.model.image_shape = (28, 28, 3)
   mnist = load_config("diagonal_bilstm_mnist")
   digits = load_source(mnist, "test").images[:40, ..., 0].astype(bool)
