@@ -1,4 +1,4 @@
-"""Programs start themselves anew with settings of malloc, once, where that helps."""
+"""A program restarts itself once with settings of malloc, where they help."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ GLIBC = allocator._glibc()
 
 @pytest.fixture
 def start(tmp_path):
-  """Starts the program; returns the process."""
+  """Return a function that starts the program and returns its process."""
   path = tmp_path / "program.py"
   path.write_text(PROGRAM)
 
@@ -62,7 +62,10 @@ def finish(process):
      f"glibc.rtld.nns=4:{SETTINGS}"),
 ])
 def test_a_program_starts_anew_once(start, environment, tunables):
-  """The same process, arguments, input and exit code, and JAX not imported twice."""
+  """A restart keeps the process, the arguments, the input and the exit code.
+
+  It happens once, and before JAX is imported.
+  """
   process = start("a b", "--x=*", **environment)
   (first, second), code = finish(process)
   assert first == f"2 {process.pid} False ['a b', '--x=*'] input"
@@ -83,7 +86,7 @@ def test_what_the_user_has_set_stays(start, environment):
 
 
 def test_an_import_does_not_start_anew(start):
-  """Whoever imports a program, as a test does, keeps the process that it has."""
+  """Importing a program, as tests do, does not restart the process."""
   process = start(JAX_PLATFORMS="cpu", python=("-c", "import program"))
   (first, _), _ = finish(process)
   assert first.startswith("1 ")
@@ -102,7 +105,11 @@ def test_a_signal_reaches_the_program_that_has_started_anew(start):
 
 
 def test_a_program_with_threads_or_with_jax_is_left_alone(monkeypatch):
-  """A restart would end the threads in mid-work, and compile everything again."""
+  """A process with several threads, or with JAX imported, does not restart.
+
+  A restart would stop the threads in the middle of their work. It would also make JAX
+  compile everything again.
+  """
   monkeypatch.setattr(sys, "orig_argv", [sys.executable, __file__])
   monkeypatch.setitem(sys.modules, "__main__", sys.modules[__name__])
   monkeypatch.delitem(sys.modules, "jax", raising=False)

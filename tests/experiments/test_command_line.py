@@ -1,4 +1,4 @@
-"""The programs, as a user meets them: exit codes, one clear line, no traces."""
+"""The programs as a user runs them: exit codes, and errors of one line."""
 
 import json
 import os
@@ -101,7 +101,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, name):
 
 
 def check_cores(record):
-  """A CPU's cores were devices, as many as divide the batch."""
+  """Assert that the cores of a CPU were the devices.
+
+  There are as many devices as divide the batch.
+  """
   if os.environ["JAX_PLATFORMS"] == "cpu" and "JAX_NUM_CPU_DEVICES" not in os.environ:
     config = load_config("pixel_cnn_cifar10:smoke")
     assert record["device"] == f"{parallel._count(parallel._cores(), [config])} cpu"
@@ -124,7 +127,7 @@ def test_train_and_evaluate(tmp_path):
   assert record["split"] == "train"
   check_cores(record)
 
-  # Another config, then damaged checkpoints: refused, and nothing is lost.
+  # The programs refuse another config, and damaged checkpoints. They change no file.
   for path in workdir.glob("checkpoints/*/params/manifest.ocdbt"):
     path.write_bytes(path.read_bytes()[:30])
   before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}

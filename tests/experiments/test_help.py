@@ -1,4 +1,4 @@
-"""`--help` of the programs: what people look for, from the docstrings."""
+"""The text of `--help`, which comes from the docstrings of the programs."""
 
 import ast
 import dataclasses
@@ -35,7 +35,7 @@ def texts():
 
 
 def flags_of(tree):
-  """The names of the flags that a program defines."""
+  """Return the names of the flags that a program defines."""
   calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
   return [
       call.args[0].value for call in calls
@@ -55,7 +55,7 @@ def test_every_program_says_what_it_is_and_takes(texts):
     assert text.startswith(ast.get_docstring(tree)), program
     for name in flags_of(tree):
       assert re.search(rf"^  --{name}(=\S+)?\n      \S", text, re.MULTILINE), name
-    # Not the libraries'.
+    # Flags of libraries are left out.
     assert "--alsologtostderr" not in text and "--xml_output" not in text
     assert max(map(len, text.splitlines())) <= 100
 

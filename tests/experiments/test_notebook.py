@@ -1,4 +1,4 @@
-"""experiments/pixelrnn_jax.ipynb, run from top to bottom at a small size."""
+"""The notebook experiments/pixelrnn_jax.ipynb, run as a whole at a small size."""
 
 import base64
 import configparser
@@ -32,14 +32,14 @@ SAMPLES = 4
 COMPLETED = 2
 SHOWN = 3
 """
-# The cells that show a picture, by id.
+# The ids of the cells that show a picture.
 PICTURES = [
     "train", "samples", "completions", "conditionals", "nll", "packaged", "fields"]
 
 
 def read():
   with warnings.catch_warnings():
-    warnings.simplefilter("error")  # cells without an id, for one, are only warned of
+    warnings.simplefilter("error")  # a cell without an id is only a warning
     document = nbformat.read(PATH, as_version=4)
     nbformat.validate(document)
   return document
@@ -61,7 +61,7 @@ def text_of(cell, name="stdout"):
 
 
 def pixels_of(cell):
-  """The pixels of the PNG pictures that a cell shows, [H, W] or [H, W, C] each."""
+  """Return the pixels of a cell's PNG pictures, [H, W] or [H, W, C] each."""
   pngs = [
       output.data["image/png"] for output in cell.outputs
       if "image/png" in output.get("data", {})]
@@ -69,12 +69,12 @@ def pixels_of(cell):
 
 
 def execute(folder):
-  """The code cells, run at the small size in `folder`, by id."""
+  """Run the notebook at the small size in `folder`; return its code cells by id."""
   document = read()
   parameters_of(document).source = SMALL
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("JAX_NUM_CPU_DEVICES", "2")
-    # Nothing of the user's is read, nothing is left in their home.
+    # The notebook reads nothing of the user's and leaves nothing in their home.
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
                  "JUPYTER_RUNTIME_DIR"):
       patch.setenv(name, str(folder / name.lower()))
@@ -89,7 +89,7 @@ def test_it_is_stored_without_outputs():
   assert (document.nbformat, document.nbformat_minor) == (4, 5)
   for cell in code_of(document):
     assert cell.outputs == [] and cell.execution_count is None
-  # Each parameter, and nothing else, is what the test overwrites.
+  # The test overwrites every parameter, and nothing else.
   names = [
       re.findall(r"^([A-Z]+) =", source, re.MULTILINE)
       for source in (parameters_of(document).source, SMALL)]
@@ -97,7 +97,8 @@ def test_it_is_stored_without_outputs():
 
 
 def test_it_runs_from_top_to_bottom(tmp_path):
-  # One test: of several, each worker of pytest-xdist would run the notebook anew.
+  # This is one test, because several would run the notebook once in each worker of
+  # pytest-xdist.
   cells, workdir = execute(tmp_path), tmp_path / "runs" / "smoke"
   check_every_cell_ran(cells)
   check_figures(cells, workdir)
@@ -109,16 +110,16 @@ def check_every_cell_ran(cells):
       range(1, len(cells) + 1))
   for cell in cells.values():
     assert not [o for o in cell.outputs if o.output_type == "error"]
-    # Progress bars are all that may come on stderr.
+    # Only progress bars may appear on stderr.
     assert not re.search("warning|error|traceback", text_of(cell, "stderr"), re.I)
-  assert "pip" not in text_of(cells["install"])  # it is installed already
+  assert "pip" not in text_of(cells["install"])  # the package is installed already
   if os.environ["JAX_PLATFORMS"] == "cpu":
     assert text_of(cells["train"]).count("CpuDevice") == 2
     assert "2 device(s), 8 images of a batch on each" in text_of(cells["devices"])
 
 
 def check_figures(cells, workdir):
-  """What is printed is the run's, and finite."""
+  """Assert that the printed figures are those of the run, and finite."""
   record = json.loads((workdir / "evaluation.json").read_text())
   nats = record["nats_per_image"]
   assert math.isfinite(nats) and record["step"] == 6 and record["images"] == 256
@@ -127,7 +128,7 @@ def check_figures(cells, workdir):
     printed, = re.findall(pattern, text_of(cells[cell]), re.MULTILINE)
     assert float(printed) == pytest.approx(nats, abs=1e-3)
     assert record["data"] in text_of(cells[cell])
-  # By hand, of the first images.
+  # The likelihoods of the first images are computed again.
   _, model, variables = prnn.restore(str(workdir))
   config = prnn.load_config("quickstart:smoke")
   source = data.load_source(config, "test")
@@ -139,13 +140,14 @@ def check_figures(cells, workdir):
 
 
 def check_pictures(cells, workdir):
-  """Each picture is shown, is not blank, and is the run's."""
+  """Assert that each picture is shown, is not blank, and belongs to the run."""
   shown = {id: pixels_of(cell) for id, cell in cells.items()}
   assert {id: len(images) for id, images in shown.items() if images} == {
       id: 1 for id in PICTURES}
   for image, in (shown[id] for id in PICTURES):
     assert min(image.shape[:2]) >= 150 and image.std() > 5
-  # What is shown is what the work directory holds; of the curve, the last state.
+  # Each cell shows the picture in the work directory. The learning curve is shown in
+  # its last state.
   names = {"train": "curves.png", "packaged": "packaged.png",
            "fields": "receptive_fields.png"}
   for id in PICTURES:
@@ -154,7 +156,7 @@ def check_pictures(cells, workdir):
   learning_curves.draw_curves([str(workdir)], output=str(workdir / "again.png"))
   np.testing.assert_array_equal(
       shown["train"][0], np.asarray(Image.open(workdir / "again.png")))
-  # The three kinds see more and more.
+  # The receptive field grows from the first to the third kind of model.
   seen = np.all(shown["fields"][0][..., :3] == (0x7F, 0xA8, 0xD9), axis=-1)
   counts = [part.sum() for part in np.array_split(seen[:, :, None], 3, axis=1)]
   assert 0 < counts[0] < counts[1] < counts[2]
@@ -163,7 +165,10 @@ def check_pictures(cells, workdir):
 @pytest.mark.parametrize("steps", [1, 2, 10, 50, 51, 1_800])
 @pytest.mark.parametrize("name", ["quickstart", "row_lstm_mnist", "row_lstm_cifar10"])
 def test_any_number_of_steps_makes_a_config(steps, name, monkeypatch):
-  """The fields that the user did not set go with any STEPS."""
+  """Any number of STEPS makes a valid config.
+
+  The fields that the user does not set are valid with it.
+  """
   source, = (cell.source for cell in code_of(read()) if cell.id == "train")
   trained = []
   namespace = {

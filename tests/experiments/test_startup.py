@@ -1,4 +1,7 @@
-"""Closed streams, readers that stop early, and Ctrl-C at any moment."""
+"""Programs with closed streams or readers that stop early, and Ctrl-C.
+
+Ctrl-C may come at any moment.
+"""
 
 import ast
 import os
@@ -20,7 +23,8 @@ sys.path.insert(0, {str(EXPERIMENTS)!r})
 import startup
 startup.begin()
 """
-# Stands for the imports, which take seconds, and for the rest of a program.
+# IMPORTS takes the place of the imports, which take seconds. MAIN takes the place of
+# the rest of a program.
 IMPORTS = "print('begun', flush=True); time.sleep(60)"
 MAIN = """
 startup.interruptible()
@@ -66,7 +70,11 @@ def test_every_program_begins_with_it(path):
 
 @pytest.mark.parametrize("closed", [(1,), (2,), (1, 2), (0, 1, 2)])
 def test_closed_streams_are_devices_that_take_all(closed):
-  """A file that is opened later is no stream, and messages do not end up in it."""
+  """Closed standard streams are replaced by /dev/null.
+
+  So a file that is opened later does not become a standard stream, and no message is
+  written into it.
+  """
   shell = " ".join(f"{n}{'<' if n == 0 else '>'}&-" for n in closed)
   process = start(
       "file = os.open(os.devnull, os.O_RDONLY)\n"
@@ -94,7 +102,7 @@ def test_ctrl_c_never_shows_a_traceback_and_always_ends(
 
 
 def test_an_ignored_ctrl_c_stays_ignored():
-  """As in the background of a shell script."""
+  """A program that ignores SIGINT, as in the background of a script, goes on."""
   process = subprocess.Popen(
       [sys.executable, "-c", BEGIN + "startup.interruptible()\n"
        "print('begun', flush=True); time.sleep(1); print('went on')"],
@@ -118,7 +126,10 @@ command_line.run(main)
 
 
 def test_a_reader_may_stop_early():
-  """The program ends as one that is not Python's: with SIGPIPE's code, silently."""
+  """A program whose reader stops early ends silently, with SIGPIPE's exit code.
+
+  Other programs than Python's do the same.
+  """
   done = subprocess.run(
       ["bash", "-c", '"$@" | head -1; echo ${PIPESTATUS[0]}', "bash", sys.executable,
        "-c", BEGIN + PRINTS], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Archives like those of CIFAR and ImageNet, a few images each, and TFDS's record."""
+"""Small archives in the format of CIFAR's and ImageNet's, and TFDS's checksums."""
 
 import dataclasses
 import hashlib
@@ -17,14 +17,14 @@ CIFAR10_NAMES = [
 
 
 def cifar_files(name: str, each: int) -> dict[str, bytes]:
-  """Return the files of a CIFAR archive by path, with so many images in each.
+  """Return the files of a CIFAR archive by path, with `each` images in a file.
 
   Images and labels are random, and the same at every call.
   """
   rng = np.random.default_rng(0)
   if name == "cifar10":
     folder, files, classes = "cifar-10-batches-bin", CIFAR10_FILES, [10]
-    texts = {"batches.meta.txt": CIFAR10_NAMES + [""]}  # as the original has it
+    texts = {"batches.meta.txt": CIFAR10_NAMES + [""]}  # as in the original
   else:
     folder, files, classes = "cifar-100-binary", ["train.bin", "test.bin"], [20, 100]
     texts = {
@@ -43,7 +43,10 @@ def cifar_files(name: str, each: int) -> dict[str, bytes]:
 
 
 def write_tar_gz(path: pathlib.Path, contents: dict[str, bytes | tarfile.TarInfo]):
-  """Write a tar.gz of files, by path, or of ready members."""
+  """Write a tar.gz file.
+
+  `contents` holds bytes or complete members by path.
+  """
   with tarfile.open(path, "w:gz") as archive:
     for name, content in contents.items():
       if isinstance(content, tarfile.TarInfo):
@@ -55,7 +58,10 @@ def write_tar_gz(path: pathlib.Path, contents: dict[str, bytes | tarfile.TarInfo
 
 
 def resized_arrays(size: int, counts: dict[str, int]) -> dict[str, dict]:
-  """Return {archive: {file: {"data": ..., "labels": ...}}} of imagenet_resized."""
+  """Return the arrays of `imagenet_resized`.
+
+  They have the form {archive: {file: {"data": ..., "labels": ...}}}.
+  """
   rng = np.random.default_rng(size)
 
   def arrays(count):
@@ -76,7 +82,10 @@ def resized_arrays(size: int, counts: dict[str, int]) -> dict[str, dict]:
 
 
 def write_zip(path: pathlib.Path, contents: dict[str, dict | bytes]):
-  """Write a zip of `.npz` files, made of arrays, or of ready files."""
+  """Write a zip file.
+
+  `contents` holds bytes, or the arrays of an `.npz` file, by path.
+  """
   with zipfile.ZipFile(path, "w") as archive:
     for name, content in contents.items():
       if isinstance(content, dict):
@@ -87,13 +96,13 @@ def write_zip(path: pathlib.Path, contents: dict[str, dict | bytes]):
 
 
 def record(monkeypatch, name: str, folder: pathlib.Path, server: str = ""):
-  """Have TFDS's record say that the files of `folder` are the right ones.
+  """Make TFDS expect the checksums of the files in `folder`.
 
   Args:
-    monkeypatch: pytest's.
+    monkeypatch: the fixture of pytest.
     name: the name of the data set.
-    folder: holds files of the names in the record.
-    server: an address that takes the place of theirs.
+    folder: a folder with files of the names that TFDS has recorded.
+    server: an address that replaces the one of the original server.
   """
   builder = tfds.builder_cls(name)
   changed = {}

@@ -1,4 +1,4 @@
-"""NumPy's arrays as JAX's, which `ops` takes."""
+"""Conversion of NumPy arrays to JAX arrays, which `ops` takes."""
 
 import jax.numpy as jnp
 

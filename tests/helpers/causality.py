@@ -1,4 +1,4 @@
-"""Receptive fields, by the Jacobian of the logits and by reasoning.
+"""Receptive fields: computed from the Jacobian of the logits, and derived.
 
 Values are numbered in raster order, i = (r W + c) C + channel.
 """
@@ -25,7 +25,7 @@ def make(kind, channels, residual, skip):
 
 
 def make_step(model, rng, optimizer):
-  """Return a function that takes one large step of the optimiser of that name.
+  """Return a function that takes one large step of the named optimiser.
 
   The function maps variables to variables.
   """
@@ -47,7 +47,7 @@ def make_step(model, rng, optimizer):
 def make_jacobian(model):
   """Return a function from (variables, image) to the Jacobian, [i, j].
 
-  An entry is the largest |d logit / d input j| over the logits of value i.
+  Entry (i, j) is the largest |d logit / d input j| over the logits of value i.
   """
   size = int(np.prod(model.config.image_shape))
 
@@ -61,9 +61,9 @@ def make_jacobian(model):
 
 
 def pixels_seen(kind):
-  """Return whether pixel (r, c) sees some of pixel (r', c'), bool [H, W, H, W].
+  """Return whether pixel (r, c) sees a value of pixel (r', c'), bool [H, W, H, W].
 
-  A pixel sees itself: with several channels, later channels see earlier ones.
+  Each pixel sees itself: with several channels, later channels see earlier ones.
   """
   seen = np.zeros((HEIGHT, WIDTH, HEIGHT, WIDTH), bool)
   rows, columns = np.mgrid[:HEIGHT, :WIDTH]
@@ -74,18 +74,19 @@ def pixels_seen(kind):
 
 
 def field(kind, r, c, rows, columns):
-  """Return the receptive field of (r, c) as a mask over the image, by reasoning.
+  """Return the receptive field of (r, c) as a mask over the image, by derivation.
 
   Each layer adds its own reach to that of the layers below it.
   """
   own_row = (rows == r) & (columns <= c)
   if kind == "diagonal_bilstm":
-    return (rows < r) | own_row  # the whole past
+    return (rows < r) | own_row  # the entire past
   if kind == "row_lstm":
-    # In its own row, the pixel sees as far left as the first layer and all others
-    # reach together. A step of a recurrence goes up one row, and KERNEL // 2 to
-    # either side. To the right the first layer adds its reach, but only in rows above
-    # (mask A), so one step up is its own.
+    # In its own row, the pixel sees to the left as far as the first layer and all other
+    # layers reach together. Each step of the recurrence goes up one row, and KERNEL //
+    # 2 to either side. To the right the first layer adds its own reach, but only in the
+    # rows above (mask A). The first layer makes the first step up, so the recurrence
+    # makes one step fewer.
     up = r - rows
     left = FIRST // 2 + LAYERS * (KERNEL // 2)
     triangle = (
@@ -94,7 +95,7 @@ def field(kind, r, c, rows, columns):
         & (columns <= c + FIRST // 2 + (up - 1) * (KERNEL // 2))
     )
     return triangle | (own_row & (columns >= c - left))
-  # PixelCNN: positions reachable by LAYERS + 1 masked 3x3 steps.
+  # The PixelCNN sees the positions that LAYERS + 1 masked 3x3 steps reach.
   reach = np.zeros((HEIGHT, WIDTH), bool)
   reach[r, c] = True
   for _ in range(LAYERS + 1):
@@ -119,8 +120,8 @@ def values_seen(kind, channels):
   if kind == "diagonal_bilstm":
     # The paper's 'entire past' has one hole. Mask A keeps a pixel's last channel out of
     # all features of its own row up to its column. So the last value of a row is in no
-    # feature of that row. The right-to-left states come from the row above, and do not
-    # have it either. Only the first layer sees it, from nearby.
+    # feature of that row. The right-to-left states come from the row above, so they do
+    # not have it either. Only the first layer sees this value, from nearby pixels.
     order = seen.reshape(HEIGHT, WIDTH, channels, HEIGHT, WIDTH, channels)
     for r in range(1, HEIGHT):
       for c in range(WIDTH - 1 - FIRST // 2):

@@ -1,4 +1,4 @@
-"""Small file systems that can be made to fail, for tests; they need root."""
+"""Small file systems that fail when a test asks for it. They need root."""
 
 import contextlib
 import glob
@@ -8,21 +8,20 @@ import time
 
 
 class Disk:
-  """A mounted ext4 file system in a file, with its own ways to fail.
+  """A mounted ext4 file system in a file, with methods that make it fail.
 
   Attributes:
-    path: where it is mounted.
+    path: the mount point.
   """
 
   def __init__(self, folder, megabytes=8):
     """Make and mount the file system.
 
     Args:
-      folder: a directory, for the image and the mount point.
-      megabytes: size of the file; the file system takes a part of it.
+      folder: a directory for the image and the mount point.
+      megabytes: the size of the file. The file system takes some of it for itself.
 
-    Raises:
-      OSError: the system cannot make it.
+    Raises: OSError: the system cannot make it.
     """
     self.image, self.path = folder / "image", folder / "disk"
     self.path.mkdir()
@@ -33,33 +32,34 @@ class Disk:
 
   @classmethod
   def make(cls, folder, megabytes=8):
-    """Return a disk, or None if the system cannot make one."""
+    """Make a disk and return it, or None if the system cannot make one."""
     try:
       return cls(folder, megabytes)
     except OSError:
       return None
 
   def mount(self):
-    """Mount it."""
+    """Mount the file system."""
     _run("mount", "-o", "loop", self.image, self.path)
 
   def unmount(self):
-    """Unmount it; open files stay open."""
+    """Unmount the file system. Open files stay open."""
     _run("umount", "-l", self.path)
 
   def break_down(self):
-    """Make it read-only at once, as the kernel does after an error of the device.
+    """Make the file system read-only, as the kernel does after a device error.
 
-    `remount,ro` would be refused while files are open for writing.
+    It takes effect at once. `remount,ro` would be refused while files are open for
+    writing.
     """
     _run("sync", "-f", self.path)
     _run("mount", "-o", "remount,abort", self.path)
 
   def repair(self):
-    """Mount it anew after `break_down`.
+    """Repair the file system after `break_down`, and mount it again.
 
-    TensorStore's threads may have a file open for a moment. Until then the broken file
-    system would come back with the same faults.
+    Threads of TensorStore may keep a file open for a moment. Until they close it,
+    mounting would bring back the broken file system.
     """
     deadline = time.monotonic() + 30
     while True:
@@ -73,7 +73,7 @@ class Disk:
     self.mount()
 
   def _open_files(self):
-    """Return the files that processes have open on it, as `PID: PATH`."""
+    """Return the files that processes have open on the disk, as `PID: PATH`."""
     found = []
     for link in glob.glob("/proc/[0-9]*/fd/*"):
       with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ class Disk:
     return found
 
   def fill(self):
-    """Write a file until no room is left."""
+    """Write a file until no space is left."""
     with open(self.path / "filler", "ab", buffering=0) as file:
       for size in (1 << 16, 1 << 12, 1 << 8):
         try:

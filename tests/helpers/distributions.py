@@ -1,4 +1,4 @@
-"""All images of a small space, and a test of how often each is drawn."""
+"""Images of a small space, and a test of how often each one is drawn."""
 
 import itertools
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def every_image(shape, levels):
-  """Return all images of a shape [H, W, C], in order, [N, H, W, C]."""
+  """Return all images [N, H, W, C] of a shape [H, W, C], in a fixed order."""
   size = int(np.prod(shape))
   values = itertools.product(range(levels), repeat=size)
   return np.array(list(values), np.uint8).reshape(-1, *shape)
 
 
 def chi_square(counts, probabilities):
-  """Return how far Pearson's statistic exceeds its mean, in standard deviations."""
+  """Return how far Pearson's statistic is above its mean, in standard deviations."""
   expected = counts.sum() * probabilities
-  # Rare outcomes are pooled, so that the statistic is close to normal.
+  # Rare outcomes are pooled, which makes the statistic nearly normal.
   common = expected >= 10
   pool = lambda x: np.append(x[common], x[~common].sum())  # noqa: E731
   counts, expected = pool(counts), pool(expected)

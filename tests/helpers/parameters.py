@@ -1,4 +1,7 @@
-"""Random parameters of a model, drawn without compiling `model.init`, which is slow."""
+"""Random parameters of a model.
+
+They are drawn without `model.init`, which is slow to compile.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +11,11 @@ import pixelrnn_jax as prnn
 
 
 def random_variables(model, rng, noise):
-  """Return random variables; biases and initial states, which start at 0, too.
+  """Return random variables of a model.
 
-  The standard deviation of a kernel is that of its initial values, with `noise` added
-  in squares. That of all other parameters is `noise`.
+  Biases and initial states are random, too, although training starts them at 0. The
+  variance of a kernel is that of its initial values plus `noise` squared. The standard
+  deviation of all other parameters is `noise`.
   """
   images = jax.ShapeDtypeStruct((1, *model.config.image_shape), np.uint8)
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -26,7 +30,10 @@ def random_variables(model, rng, noise):
 
 
 def strengthen_conditions(variables, factor):
-  """Return variables whose weights between small and large image are multiplied."""
+  """Return variables with stronger conditions of large images on small ones.
+
+  The weights between the small and the large image are multiplied by `factor`.
+  """
 
   def strengthen(path, x):
     name = jax.tree_util.keystr(path)
@@ -36,7 +43,7 @@ def strengthen_conditions(variables, factor):
 
 
 def random_model(kind, shape, levels, **changes):
-  """Return a model and random variables; its distribution is far from uniform."""
+  """Return a model and random variables. Its distribution is far from uniform."""
   model = prnn.build_model(prnn.ModelConfig(
       kind, shape, levels=levels, hidden=6, layers=2, head_features=9, **changes))
   return model, random_variables(model, np.random.default_rng(0), 0.5)

@@ -5,7 +5,10 @@ from PIL import Image
 
 
 def assert_same_above_the_caption(path, expected):
-  """Assert that a picture is `expected`, which has no caption, above a caption."""
+  """Assert that a picture is equal to `expected` above its caption.
+
+  The picture `expected` has no caption.
+  """
   picture, without = (np.asarray(Image.open(p)) for p in (path, expected))
   height = len(without)
   assert 0 < len(picture) - height < height

@@ -1,8 +1,8 @@
-"""The programs of experiments/ and other code, each run in a process of its own.
+"""Programs of experiments/ and other code, each run in its own process.
 
-Importing JAX, Orbax and Grain takes most of the time of a short program. So processes
-are forked from multiprocessing's fork server, which has imported these packages and has
-computed nothing.
+Most of the time of a short program goes into importing JAX, Orbax and Grain. So
+processes are forked from multiprocessing's fork server. The server has imported these
+packages and has computed nothing.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
-# For `sys.path`: `helpers` and `command_line`.
+# The paths of `helpers` and `command_line`, for `sys.path`.
 PATHS = [str(ROOT / "tests"), str(EXPERIMENTS)]
 
 _MOST_SECONDS = 300
@@ -27,17 +27,17 @@ _FORKED.set_forkserver_preload(
 
 
 def run_program(program, *arguments, cwd=None, encoding="utf-8"):
-  """Run a program of experiments/, and return a `subprocess.CompletedProcess`.
+  """Run a program of experiments/ and return a `subprocess.CompletedProcess`.
 
   The program has the environment of this process. Settings of JAX that are made after
-  the first program has started come too late. Use `subprocess` for them.
+  the first program has started have no effect. Use `subprocess` for them.
   """
   path = str(EXPERIMENTS / program)
   return _run(_run_file, (path,), [path, *arguments], cwd, encoding)
 
 
 def run_code(code, *arguments):
-  """Run Python's code like a program; `sys.argv[1:]` are the arguments."""
+  """Run Python code like a program, with the arguments in `sys.argv[1:]`."""
   return _run(exec, (code, {"__name__": "__main__"}), ["-c", *arguments])
 
 
@@ -59,7 +59,7 @@ def _run(function: Callable, given: tuple, argv, cwd=None, encoding="utf-8"):
 
 
 def _become(function, given, argv, cwd, environment, paths, encoding):
-  """Turn a forked process into that of the program."""
+  """Turn a forked process into the process of the program."""
   for number, path in enumerate(paths, start=1):
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)

@@ -1,19 +1,19 @@
 """The paper's equations as plain NumPy loops over single images.
 
-They are written from the paper and use nothing of the package, so that tests can hold
-the package to them. Maps are [H, W, F], in float64.
+They are written from the paper and use nothing of the package, so that tests can
+compare the package with them. Maps are [H, W, F], in float64.
 """
 
 import numpy as np
 
 
 def group(i, features, channels):
-  """Return the channel of feature i of F, floor(i C / F)."""
+  """Return the channel of feature i out of F features, floor(i C / F)."""
   return (i * channels) // features
 
 
 def sees(kind, dr, dc, source, target):
-  """Return whether a mask shows the weight at an offset, from group to group."""
+  """Return whether a mask keeps the weight at an offset between two groups."""
   if dr < 0 or (dr == 0 and dc < 0):
     return True
   if dr > 0 or dc > 0:
@@ -22,7 +22,7 @@ def sees(kind, dr, dc, source, target):
 
 
 def masked_conv(x, kernel, bias, kind, channels, blocks=1):
-  """Return a masked convolution, kernel [KH, KW, F, blocks * G]."""
+  """Return a masked convolution with a kernel [KH, KW, F, blocks * G]."""
   features = x.shape[-1]
   rows, columns, _, outputs = kernel.shape
   size = outputs // blocks
@@ -43,14 +43,17 @@ def sigmoid(x):
 
 
 def cell(gates, memory):
-  """Return h and c': [o, f, i, g] = act(gates); c' = f c + i g; h = o tanh(c')."""
+  """Return h and c' of an LSTM cell.
+
+  [o, f, i, g] = act(gates); c' = f c + i g; h = o tanh(c').
+  """
   o, f, i, g = np.split(gates, 4)
   memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
   return sigmoid(o) * np.tanh(memory), memory
 
 
 def row_lstm(inputs, kernel, hidden0, cell0):
-  """Run the Row LSTM on input-to-state maps [H, W, 4h], kernel [K, h, 4h]."""
+  """Run the Row LSTM on input-to-state maps [H, W, 4h] with a kernel [K, h, 4h]."""
   height, width, _ = inputs.shape
   taps, units, _ = kernel.shape
   hidden = np.zeros((height, width, units))
@@ -69,7 +72,11 @@ def row_lstm(inputs, kernel, hidden0, cell0):
 
 
 def diagonal_lstm(inputs, kernel, hidden0, cell0):
-  """Run one direction from the top-left corner, kernel [2, h, 4h]: above, left."""
+  """Run one direction of the Diagonal BiLSTM from the top-left corner.
+
+  The kernel [2, h, 4h] holds the weights of the state above and of the state to the
+  left.
+  """
   height, width, _ = inputs.shape
   units = kernel.shape[1]
   hidden = np.zeros((height, width, units))
@@ -85,7 +92,10 @@ def diagonal_lstm(inputs, kernel, hidden0, cell0):
 
 
 def diagonal_bilstm(left_inputs, right_inputs, kernel, hidden0, cell0):
-  """Run both directions; the right-to-left one is used one row lower."""
+  """Run both directions of the Diagonal BiLSTM and add their states.
+
+  The states of the right-to-left direction are shifted down by one row.
+  """
   left = diagonal_lstm(left_inputs, kernel[0], hidden0[0], cell0[0])
   mirrored = right_inputs[:, ::-1]
   right = diagonal_lstm(mirrored, kernel[1], hidden0[1], cell0[1])[:, ::-1]
@@ -100,7 +110,7 @@ def relu(x):
 
 
 def conv(x, kernel, bias):
-  """Return a convolution without a mask, zeros outside, kernel [KH, KW, F, G]."""
+  """Return an unmasked, zero-padded convolution with a kernel [KH, KW, F, G]."""
   height, width, _ = x.shape
   rows, columns, _, outputs = kernel.shape
   y = np.zeros((height, width, outputs))
@@ -116,7 +126,7 @@ def conv(x, kernel, bias):
 
 
 def transposed_conv(x, kernel, bias):
-  """Return a transposed convolution with stride f, kernel [f, f, F, G]."""
+  """Return a transposed convolution of stride f with a kernel [f, f, F, G]."""
   height, width, _ = x.shape
   factor, _, _, outputs = kernel.shape
   y = np.zeros((factor * height, factor * width, outputs)) + bias
@@ -129,7 +139,10 @@ def transposed_conv(x, kernel, bias):
 
 
 def subsample(image, factor):
-  """Return the middle pixel of each f x f block (for even f, the lower right one)."""
+  """Return the middle pixel of each f x f block.
+
+  For an even f it is the lower right one of the four in the middle.
+  """
   height, width = image.shape[0] // factor, image.shape[1] // factor
   small = np.zeros((height, width, *image.shape[2:]), image.dtype)
   for r in range(height):
@@ -139,14 +152,17 @@ def subsample(image, factor):
 
 
 def upsample(params, small):
-  """Return the map of the large image from scaled values of the small one."""
+  """Return the map that the large image is conditional on.
+
+  It is made of the scaled values of the small image.
+  """
   x = relu(conv(small, **params["small"]))
   x = relu(transposed_conv(x, **params["transposed"]))
   return conv(x, **params["large"])
 
 
 def layer(kind, x, params, channels, condition=None):
-  """Return f(x) of one residual layer: [H, W, 2h] to [H, W, h].
+  """Return f(x) of one residual layer, from [H, W, 2h] to [H, W, h].
 
   With a condition [H, W, c], its 1x1 convolution is added to the input-to-state map.
   """
@@ -171,9 +187,9 @@ def layer(kind, x, params, channels, condition=None):
 
 
 def logits(config, params, image, small=None):
-  """Return all logits of one image [H, W, C], [H, W, C, levels].
+  """Return all logits [H, W, C, levels] of one image [H, W, C].
 
-  With a small image [H / f, W / f, C] they are those of the conditional network.
+  With a small image [H / f, W / f, C], return the logits of the conditional network.
   """
   channels = config.image_shape[2]
 

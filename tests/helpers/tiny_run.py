@@ -7,7 +7,7 @@ from pixelrnn_jax.configs.schema import Config
 
 
 def make_tiny_config() -> Config:
-  """Return twelve steps of a small PixelCNN on 8x8 coloured digits."""
+  """Return a config of twelve steps of a small PixelCNN on 8x8 coloured digits."""
   config = load_config("pixel_cnn_cifar10:smoke")
   config.model = dataclasses.replace(
       config.model, hidden=6, layers=1, head_features=12)
