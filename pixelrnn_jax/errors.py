@@ -1,6 +1,7 @@
 """The exceptions that a user sees as one line."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import jax
@@ -16,6 +17,14 @@ class InputError(ValueError):
 
 class Diverged(InputError):
   """A run whose loss, gradient or parameters are no longer finite."""
+
+
+def plain_text(error: BaseException) -> str:
+  """Return the text of a library's error, without the addresses of Python's objects.
+
+  Pillow names an image that it knows only as bytes as `<_io.BytesIO object at 0x...>`.
+  """
+  return re.sub(r"<[^<>]* object at 0x[0-9a-f]+>", "", str(error)).strip()
 
 
 @contextlib.contextmanager

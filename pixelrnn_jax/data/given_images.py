@@ -14,7 +14,7 @@ import numpy as np
 from pixelrnn_jax import arguments, files, ops
 from pixelrnn_jax.data.image_files import SUFFIXES, crop_and_resize, decode
 from pixelrnn_jax.data.image_folder import folder_images
-from pixelrnn_jax.data.levels import quantise, to_levels
+from pixelrnn_jax.data.levels import check_not_black, quantise, to_levels
 from pixelrnn_jax.data.npz_file import NpzFile
 from pixelrnn_jax.errors import InputError
 
@@ -101,8 +101,10 @@ class GivenImages:
 
     def read(most):
       images = np.stack(list(reader.read(most, reader.arrays[::-1])))
-      return iter(self._subsample(
-          to_levels(images, self._levels, path, int(images.max()))))
+      largest = int(images.max())
+      if most > 1:  # one black image may be good
+        check_not_black(largest, self._levels, repr(path))
+      return iter(self._subsample(to_levels(images, self._levels, path, largest)))
 
     self.paths += [None] * reader.number
     return reader.number, read
@@ -110,7 +112,12 @@ class GivenImages:
   def _decode(self, path: str) -> np.ndarray:
     """Return the image of a file."""
     height, width, channels = self._shape
-    pixels = decode(path, channels).pixels
+    image = decode(path, channels)
+    if image.in_colour and self._levels == 2:  # training refuses it, too
+      raise InputError(
+          f"{path!r} is in colour, but the model is of black and white values"
+          " (model.levels=2). To use it all the same, save it as a grey image.")
+    pixels = image.pixels
     if pixels.shape != self._small:
       pixels = crop_and_resize(pixels, height, width)
     return self._subsample(quantise(pixels, self._levels)[None])[0]

@@ -12,10 +12,10 @@ import struct
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin
 
 from pixelrnn_jax import files
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import InputError, plain_text
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 # A file of a few bytes can ask for any number of pixels. So many take up to 1.2 GB.
@@ -104,14 +104,10 @@ def decode(path: str, channels: int) -> Decoded:
         f"{path!r} has more than the {MOST_PIXELS:,} pixels that are decoded at most."
         " Resize it first."
     ) from error
-  except UnidentifiedImageError as error:  # its text names no file, but an object
-    raise InputError(
-        f"{path!r} is damaged and cannot be read: what follows its first bytes is no"
-        " image of its format. Save it again as PNG or JPEG."
-    ) from error
   except Exception as error:  # of Pillow's decoders, of any kind
+    reason = " ".join(plain_text(error).split())[:200]
     raise InputError(
-        f"{path!r} is damaged and cannot be read: {' '.join(str(error).split())[:200]}."
+        f"{path!r} is damaged and cannot be read: {reason}."
         " Save it again as PNG or JPEG."
     ) from error
   if opacity < 255:

@@ -80,7 +80,7 @@ class ImageFolder:
     else:
       if parts := parts_in_names(found.images):
         raise InputError(
-            f"{source_name(path)}: the names of all images begin with a part"
+            f"{source_name(path)}: the names of all images hold a part"
             f" ({', '.join(parts)}), but the images would be divided anew. Move each"
             " part into a sub-folder, 'train', 'test' and, if there is one,"
             " 'validation'; if they are no parts, rename the images.")

@@ -12,6 +12,22 @@ def quantise(image: np.ndarray, levels: int) -> np.ndarray:
   return (image.astype(np.uint16) * levels // 256).astype(np.uint8)
 
 
+def check_not_black(largest: int, levels: int, title: str) -> None:
+  """Raise InputError for images that would all be black in a model of grey values.
+
+  Args:
+    largest: the largest value of several images.
+    levels: the number of levels of the model.
+    title: the name of the data, for messages.
+  """
+  if largest <= 1 and levels > 2:
+    raise InputError(
+        f"{title} holds no value above {largest}, but model.levels={levels}: all images"
+        " would be black. If they were numbers from 0 to 1, save"
+        " np.round(255 * array).astype(np.uint8); if they are bits, use a binary"
+        " model: --config.model.levels=2 --config.data.binarization=static.")
+
+
 def to_levels(images: Any, levels: int, title: str, largest: int) -> Any:
   """Return the values of an `.npz` as a model's.
 

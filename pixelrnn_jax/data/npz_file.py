@@ -22,7 +22,7 @@ import numpy as np
 from pixelrnn_jax import files
 from pixelrnn_jax.configs.schema import SPLITS
 from pixelrnn_jax.data.own_parts import divide, near_part, some, source_name
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import InputError, plain_text
 
 # Deflate can shrink zeros a thousand times, but images hardly ten times.
 _MOST_SHRUNK, _SMALL = 200, 2**22
@@ -137,7 +137,7 @@ class NpzFile:
     except Exception as error:  # zipfile and the decompressors raise anything
       raise InputError(
           f"{source_name(self.path)} is damaged or no .npz:"
-          f" {' '.join(str(error).split())[:200]}. Save it again with np.savez."
+          f" {' '.join(plain_text(error).split())[:200]}. Save it again with np.savez."
       ) from error
 
   def _choose(self, archive: zipfile.ZipFile) -> list[str]:
@@ -156,13 +156,15 @@ class NpzFile:
     else:
       chosen = ["images"]
     left = [n for n in map(lambda n: n.removesuffix(".npy"), names) if n not in chosen]
-    wrong = next(filter(near_part, left), "")
+    near = {
+        name: part for name in left for part in map(near_part, name.split("/")) if part}
+    wrong = next(iter(near), "")
     if "images" not in there and chosen == ["images"] or wrong:
       raise InputError(
           f"{source_name(self.path)} holds {some(there) or 'no arrays'}; it"
           " must hold 'images', or 'train' and 'test' (and perhaps 'validation'):"
           " np.savez(path, train=..., test=...)."
-          + (f" {wrong!r} looks like the part {near_part(wrong)!r} and would not be"
+          + (f" {wrong!r} looks like the part {near[wrong]!r} and would not be"
              " read: rename it, or leave it out." if wrong else "")
       )
     self.notes = [f"other arrays are not read: {some(left)}"] if left else []

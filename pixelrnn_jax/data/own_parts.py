@@ -27,6 +27,8 @@ _NEAR_NAMES = {
     "test": "test tests testing tst tset tets heldout",
 }
 _TWO_WORDS = ("heldout", "holdout")
+# Names that mean a part only beside each other: `imagesTr` and `imagesTs`.
+_SHORT_NAMES = {"tr": "train", "te": "test", "ts": "test"}
 _FILLERS = {
     "arr", "array", "data", "dataset", "image", "images", "img", "imgs", "my", "part",
     "photo", "photos", "pic", "pics", "pictures", "sample", "samples", "set", "split",
@@ -78,8 +80,8 @@ def near_part(name: str) -> str:
   Case, digits, signs and words such as `images` or `set` are ignored.
   """
   last = name.rsplit("/", 1)[-1]
-  spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", last).casefold()
-  words = [w for w in re.findall(r"[a-z]+", spaced) if w not in _FILLERS]
+  words = re.findall(r"[a-z]+", _spaced(last).casefold())
+  words = [w for w in words if w not in _FILLERS]
   word = "".join(words)
   if len(words) != 1 and word not in _TWO_WORDS:
     return ""
@@ -96,13 +98,14 @@ def near_part(name: str) -> str:
 def near_parts(folders: Sequence[str]) -> dict[str, str]:
   """Return the part that each folder's name seems to mean; "" if none.
 
-  Some names mean a part only beside others: `cats_train` does beside `cats_test`.
+  Some names mean a part only beside others: `cats_train` does beside `cats_test`, and
+  `trainA` beside `testA`.
   """
   found, groups = {name: near_part(name) for name in folders}, {}
   for name in folders:
-    words = re.findall(r"[^\W_]+", name)
+    words = re.findall(r"[^\W_]+", _spaced(name))
     for i, word in enumerate(words):
-      if part := near_part(word):
+      if part := near_part(word) or _SHORT_NAMES.get(word.casefold(), ""):
         others = (name.count("/"), *words[:i], *words[i + 1:])
         groups.setdefault(others, {})[name] = part
   for group in groups.values():
@@ -112,18 +115,23 @@ def near_parts(folders: Sequence[str]) -> dict[str, str]:
 
 
 def parts_in_names(names: Sequence[str]) -> list[str]:
-  """Return the parts that file names begin with, as `train_1.png` and `test_1.png` do.
+  """Return the parts that file names hold, as `train_1.png` and `1_test.png` do.
 
   Returns:
-    Two parts or more, one of them 'train'; or none, if some names begin otherwise.
+    Two parts or more, one of them 'train'; or none, if some names hold no part.
   """
   found = set()
   for name in names:
-    first = re.match(r"[^\W\d_]*", name.rsplit("/", 1)[-1])
-    found.add(near_part(first[0]) if first else "")
+    words = re.findall(r"[^\W\d_]+", _spaced(name.rsplit("/", 1)[-1]))
+    found.add(next(filter(None, map(near_part, words)), ""))
     if "" in found:
       return []
   return sorted(found) if "train" in found and len(found) > 1 else []
+
+
+def _spaced(name: str) -> str:
+  """Return a name with a space before each capital that follows a small letter."""
+  return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def source_name(path: str) -> str:

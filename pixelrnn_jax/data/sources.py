@@ -35,7 +35,7 @@ from pixelrnn_jax.data import (
   packaged_photos,
   tfds_images,
 )
-from pixelrnn_jax.data.levels import quantise, to_levels
+from pixelrnn_jax.data.levels import check_not_black, quantise, to_levels
 from pixelrnn_jax.errors import InputError
 
 # Larger parts are read image by image from disk.
@@ -150,6 +150,7 @@ def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
   _check_kind(dataset, images, config, split)
   as_stored = getattr(dataset, "as_stored", False)
   largest = getattr(dataset, "largest", None) if as_stored else None
+  notes = (*getattr(dataset, "notes", ()), *_dark(dataset, config))
   images, treatment, intensities = _values(
       images, config, split, dataset.title, largest)
   span = dataset.split_names[part] + _span(start, stop, dataset.sizes[part])
@@ -157,8 +158,7 @@ def load_source(config: Config, split: str, writes: bool = True) -> ImageSource:
   find_groups = getattr(dataset, "groups", None)
   groups, kind = find_groups(part, start, stop) if find_groups else (None, "")
   return ImageSource(
-      images, description, intensities, tuple(getattr(dataset, "notes", ())), groups,
-      kind)
+      images, description, intensities, notes, groups, kind)
 
 
 def check_split(split: str) -> None:
@@ -206,14 +206,12 @@ def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) ->
   """
   model = config.model
   largest = getattr(dataset, "largest", None)
-  if largest is None and split == "train" and isinstance(images, np.ndarray):
-    largest = int(images.max(initial=0))
-  if largest is not None and largest <= 1 and model.levels > 2:
-    raise InputError(
-        f"{dataset.title} holds no value above {largest}, but model.levels="
-        f"{model.levels}: all images would be black. If they were numbers from 0 to 1,"
-        " save np.round(255 * array).astype(np.uint8); if they are bits, use a binary"
-        " model: --config.model.levels=2 --config.data.binarization=static.")
+  # One black image may be good. The parts may have been made in different ways.
+  if isinstance(images, np.ndarray) and (split == "train" or len(images) > 1):
+    check_not_black(
+        int(images.max(initial=0)), model.levels, f"{dataset.title}, split {split!r},")
+  elif largest is not None:
+    check_not_black(largest, model.levels, dataset.title)
   if model.levels > 2:
     return
   if largest is None and isinstance(images, np.ndarray):
@@ -229,6 +227,23 @@ def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) ->
         f" --config.model.image_shape='({height}, {width}, 3)'"
         " --config.model.levels=256 --config.data.binarization=none. To train on them"
         " in black and white all the same, save them as grey images.")
+
+
+def _dark(dataset: Dataset, config: Config) -> list[str]:
+  """Return a note if no value is more than a quarter of the largest grey value.
+
+  Args:
+    dataset: from `_open_dataset`.
+    config: with the model.
+  """
+  largest, levels = getattr(dataset, "largest", None), config.model.levels
+  levels_as_stored = getattr(dataset, "as_stored", False) and 2 < levels < 256
+  if largest is None or levels_as_stored or not 1 < largest < 64:
+    return []
+  return [
+      f"no value of the images is above {largest} of 255: they are nearly black. If"
+      " they were stored with fewer levels, save them as an .npz and set"
+      f" model.levels={largest + 1} or more"]
 
 
 def _image_range(

@@ -11,11 +11,12 @@ import importlib.util
 import os
 from typing import Any
 
+import grain
 import numpy as np
 
 from pixelrnn_jax import files, progress
 from pixelrnn_jax.data import archives
-from pixelrnn_jax.errors import InputError
+from pixelrnn_jax.errors import InputError, plain_text
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog"
 
@@ -83,22 +84,23 @@ class TfdsImages:
     try:
       # The whole split is opened, because not every format takes a part of one.
       examples = self._builder.as_data_source(split=self.split_names[part])
-    except (NotImplementedError, ValueError) as error:
+      there = _number_in_files(self._builder.info, self.split_names[part], examples)
+    except Exception as error:  # missing or damaged files raise anything
+      if not isinstance(error, NotImplementedError):
+        raise InputError(
+            f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
+            " Delete the data set's directory and prepare it again."
+        ) from error
       raise InputError(
           f"{self.title} in {directory} is not in the array_record format, so its"
           " images cannot be read by index. Convert it where TensorFlow is"
           " installed, with `tfds convert_format --out_file_format=array_record"
           f" --dataset_version_dir={directory}`."
       ) from error
-    except Exception as error:  # missing or damaged files raise anything
-      raise InputError(
-          f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
-          " Delete the data set's directory and prepare it again."
-      ) from error
-    if len(examples) != self.sizes[part]:
+    if there != self.sizes[part]:
       raise InputError(
           f"{self.title} in {directory} says that its split {self.split_names[part]!r}"
-          f" has {self.sizes[part]:,} images, and its files have {len(examples):,}."
+          f" has {self.sizes[part]:,} images, and its files have {there:,}."
           " Delete the data set's directory and prepare it again.")
     images = _Images(examples, self.title, self.image_shape, start, stop)
     images[0]
@@ -134,6 +136,21 @@ class _Images:
     if image.shape != self._shape:
       raise InputError(_shape_message(self._title, image.shape, self._shape))
     return image
+
+
+def _number_in_files(info: Any, split: str, examples: Any) -> int:
+  """Return the number of images in the files of a split, whatever its records say.
+
+  Args:
+    info: the data set's, of TFDS.
+    split: the name of the split.
+    examples: TFDS's data source of the split. With array_record its length is that of
+      the records.
+  """
+  if info.file_format is None or info.file_format.value != "array_record":
+    return len(examples)
+  paths = [os.fspath(path) for path in info.splits[split].filepaths]
+  return len(grain.sources.ArrayRecordDataSource(paths))
 
 
 def _prepared_builder(name: str, data_dir: str, writes: bool) -> Any:
@@ -271,5 +288,5 @@ def _shape_message(title: str, shape: tuple, wanted: tuple) -> str:
 
 def _first_line(error: Exception) -> str:
   """Return the error's kind and the first line of its text, as a sentence."""
-  lines = str(error).strip().splitlines() or ["no message"]
+  lines = plain_text(error).splitlines() or ["no message"]
   return f"{type(error).__name__}: {lines[0].rstrip('.')}."

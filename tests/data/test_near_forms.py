@@ -1,4 +1,7 @@
-"""Folders and .npz files that nearly have the documented form: refused, or told."""
+"""Folders and .npz files that nearly have the documented form.
+
+They are refused, or a note tells how they are read.
+"""
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ from PIL import Image
 
 from pixelrnn_jax.configs import load_config
 from pixelrnn_jax.data import check_enough, load_source, own_parts
+from pixelrnn_jax.data.given_images import GivenImages
 from pixelrnn_jax.errors import InputError
 
 SHAPE = (4, 6, 3)
@@ -39,7 +43,7 @@ def make_folder(path, names, images=IMAGES):
 
 
 def of(*folders):
-  """Names of three images in each of the folders."""
+  """Return the names of three images in each of the folders."""
   return [f"{folder}/{i}.png" for folder in folders for i in range(3)]
 
 
@@ -67,9 +71,16 @@ FLAT = [f"{i}.png" for i in range(12)]
     (of("mine/train", "mine/test"), "'mine/t.*' looks like the part"),
     (of("cats/train", "dogs/train"), "looks like the part"),
     ([f"{part}_{i}.png" for part in ("train", "test") for i in range(5)],
-     "the names of all images begin with a part .test, train."),
+     "the names of all images hold a part .test, train."),
     ([f"a/{part}{i}.png" for part in ("Train", "val") for i in range(5)],
-     "the names of all images begin with a part .train, validation."),
+     "the names of all images hold a part .train, validation."),
+    ([f"{i}_{part}.png" for part in ("train", "test") for i in range(5)],
+     "the names of all images hold a part .test, train."),
+    ([f"img-{part}{i}.png" for part in ("Train", "val") for i in range(5)],
+     "the names of all images hold a part .train, validation."),
+    (of("trainA", "trainB", "testA", "testB"), "'testA' looks like the part 'test'"),
+    (of("imagesTr", "imagesTs"), "'imagesTr' looks like the part 'train'"),
+    (of("tr", "te"), "'te' looks like the part 'test'"),
     ([*GOOD, "stray.png"], "1 images that are in none of them, such as 'stray.png'"),
     ([*GOOD, *of("more")], "3 images that are in none of them, such as 'more/0.png'"),
     ([*GOOD, *of("more/deep")], "none of them, such as 'more/deep/0.png'"),
@@ -95,11 +106,11 @@ def test_folders_that_are_refused(tmp_path, names, message):
     ([*GOOD, "README.md", "train/labels.csv"], (3, 3, 3), [
         "other files are not read: 'train/labels.csv'",
         "other files are not read: 'README.md'"]),
-    # CIFAR-100 has a class of this name.
+    # CIFAR-100 has a class called `train`.
     ([*GOOD, *of("train/train", "test/train")], (6, 3, 6), [
         "'train/train' is read as images of 'train'",
         "'test/train' is read as images of 'test'"]),
-    # Pictures of trains, among others.
+    # Some of these images show trains.
     ([f"{name}_{i}.png" for name in ("train", "test", "ship") for i in range(4)],
      (9, 2, 1), []),
     ([f"train_{i}.png" for i in range(12)], (9, 2, 1), []),
@@ -113,7 +124,7 @@ def test_folders_that_are_read(tmp_path, names, sizes, notes):
 
 
 def test_links(tmp_path):
-  """A part may be a link; other links to folders are told, as they are not followed."""
+  """A link to a part's folder is followed. A note names all other links to folders."""
   elsewhere = make_folder(tmp_path / "elsewhere", of("a", "b"))
   own = make_folder(tmp_path / "own", of("test"))
   (own / "train").symlink_to(elsewhere / "a")
@@ -140,6 +151,7 @@ PARTS = {"train": IMAGES, "test": IMAGES[:3]}
     ({"images": IMAGES, "train": IMAGES}, "'train' looks like the part 'train'"),
     ({"images": IMAGES, "test": IMAGES}, "'test' looks like the part 'test'"),
     ({"images": IMAGES, "val_images": IMAGES}, "'val_images' looks like the part"),
+    (PARTS | {"validation/images": IMAGES}, "looks like the part 'validation'"),
     ({"Images": IMAGES}, "it must hold 'images'"),
     ({"train": IMAGES}, "it must hold 'images'"),
 ])
@@ -165,7 +177,7 @@ def test_advice_about_floats(tmp_path, dtype):
   np.savez(tmp_path / "own.npz", images=(IMAGES / 255).astype(dtype))
   with pytest.raises(InputError, match=r"from 0 to 1: save np.round\(255 \* array\)"):
     load_source(make_config(tmp_path / "own.npz"), "train")
-  # Who follows it has the images.
+  # The advice of the message gives the right images.
   followed = np.round(255 * (IMAGES / 255).astype(dtype)).astype(np.uint8)
   np.testing.assert_allclose(followed, IMAGES.astype(int), atol=1)
 
@@ -173,7 +185,10 @@ def test_advice_about_floats(tmp_path, dtype):
 @pytest.mark.parametrize("levels", [256, 16])
 @pytest.mark.parametrize("largest", [0, 1])
 def test_images_that_would_be_black(tmp_path, levels, largest):
-  """Floats from 0 to 1 cut off to bytes: in an .npz, in a folder."""
+  """Images made by truncating floats from 0 to 1 to bytes are refused.
+
+  Such images are black. They are refused in an .npz and in a folder.
+  """
   black = (IMAGES / 255 * largest).astype(np.uint8)
   black[0, 0, 0] = largest
   np.savez(tmp_path / "own.npz", images=black)
@@ -181,6 +196,36 @@ def test_images_that_would_be_black(tmp_path, levels, largest):
   for path in (tmp_path / "own.npz", folder):
     with pytest.raises(InputError, match=r"no value above .*np.round\(255 \* array\)"):
       load_source(make_config(path, levels=levels), "train")
+
+
+def test_black_images_in_one_part_or_in_given_ones(tmp_path):
+  black = (IMAGES > 127).astype(np.uint8)
+  for number, split in enumerate(("train", "validation", "test")):
+    parts = dict.fromkeys(("train", "validation", "test"), IMAGES) | {split: black}
+    np.savez(tmp_path / f"{number}.npz", **parts)
+    config = make_config(tmp_path / f"{number}.npz")
+    with pytest.raises(InputError, match=f"split '{split}', holds no value above 1"):
+      load_source(config, split)
+  with pytest.raises(InputError, match=r"2.npz' holds no value above 1.*255 \* array"):
+    GivenImages([str(tmp_path / "2.npz")], SHAPE, 256).read(2)
+  # A single black image is allowed.
+  np.savez(tmp_path / "one.npz", train=IMAGES, test=IMAGES[:1] * 0)
+  assert len(load_source(make_config(tmp_path / "one.npz"), "test")) == 1
+  assert not GivenImages([str(tmp_path / "one.npz")], SHAPE, 256).read(1).any()
+
+
+@pytest.mark.parametrize("levels", [2, 256])
+@pytest.mark.parametrize("largest, dark", [(2, True), (15, True), (63, True),
+                                           (64, False), (255, False)])
+def test_images_that_are_nearly_black(tmp_path, levels, largest, dark):
+  shape = SHAPE if levels == 256 else (4, 6, 1)
+  images = np.minimum(IMAGES, largest)[..., :shape[2]]
+  np.savez(tmp_path / "own.npz", images=images)
+  notes = load_source(make_config(tmp_path / "own.npz", shape, levels), "train").notes
+  assert [f"above {largest} of 255: they are nearly black" in n for n in notes] == (
+      [True] if dark else [])
+  np.savez(tmp_path / "few.npz", images=np.minimum(IMAGES, 3))
+  assert not load_source(make_config(tmp_path / "few.npz", levels=4), "train").notes
 
 
 def test_bits_are_good_for_a_binary_model(tmp_path):
@@ -200,7 +245,10 @@ def test_colour_images_and_a_binary_model(tmp_path):
     load_source(config, "test")
   with pytest.raises(InputError, match="levels=2, 3 channel"):
     load_source(make_config(path, (28, 28, 3), 2), "test")
-  # Grey ones are good, and so is a model of grey values, which says what it does.
+  with pytest.raises(InputError, match="0.jpg' is in colour, but the model"):
+    GivenImages([str(path)], (28, 28, 1), 2).read(1)
+  # Grey images are allowed. A model of grey values takes colour images, and a note says
+  # what it does with them.
   grey = make_folder(tmp_path / "grey", FLAT, GREY)
   load_source(make_config(grey, (28, 28, 1), 2), "test")
   source = load_source(make_config(path, (28, 28, 1)), "test")

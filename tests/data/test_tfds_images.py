@@ -1,4 +1,4 @@
-"""TFDS: tiny data sets that are really written and read; no network."""
+"""Data sets of TFDS: tiny ones are written to disk and read, without a network."""
 
 import json
 import pickle
@@ -42,7 +42,7 @@ def make_config(name, data_dir, shape=(4, 5, 3), levels=256, binarization="none"
 
 
 def as_set(images):
-  """The images as bytes; TFDS stores them in an order of its own."""
+  """Return the images as a set of bytes, because TFDS stores them in its own order."""
   found = {np.asarray(image).tobytes() for image in images}
   assert len(found) == len(images)
   return found
@@ -74,7 +74,10 @@ def test_splits(prepare, monkeypatch, in_memory):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_formats_that_ignore_ranges(
     tiny_builder, tmp_path, monkeypatch, file_format, in_memory):
-  """TFDS's parquet source gives all of `train` for `train[:15]`."""
+  """A split has its own images only, also where TFDS ignores ranges.
+
+  TFDS's parquet source gives all of `train` for `train[:15]`.
+  """
   if not in_memory:
     monkeypatch.setattr(sources, "_MEMORY_BYTES", 0)
   builder = tiny_builder("tiny_format", RGB)
@@ -92,7 +95,8 @@ def test_formats_that_ignore_ranges(
 @pytest.mark.parametrize("file_format, there, message", [
     ("parquet", 19, "says .* 'train' has 19 images, .* have 20"),
     ("parquet", 25, "says .* 'train' has 25 images, .* have 20"),
-    ("array_record", 25, "Image 0 of .* cannot be read"),
+    ("array_record", 19, "says .* 'train' has 19 images, .* have 20"),
+    ("array_record", 25, "says .* 'train' has 25 images, .* have 20"),
 ])
 def test_other_numbers_than_it_says(
     tiny_builder, tmp_path, file_format, there, message):
@@ -107,8 +111,26 @@ def test_other_numbers_than_it_says(
     load_source(make_config("tiny_rgb", tmp_path), "validation")
 
 
+@pytest.mark.parametrize("file_format", ["array_record", "parquet"])
+def test_damaged_files(tiny_builder, tmp_path, file_format):
+  """A damaged file is reported as damaged, and not as one of another format.
+
+  The message names no Python object.
+  """
+  builder = tiny_builder("tiny_rgb", RGB)
+  builder(data_dir=tmp_path, file_format=file_format).download_and_prepare()
+  train, = (tmp_path / "tiny_rgb" / "1.0.0").glob("*-train.*")
+  whole = train.read_bytes()
+  png = whole.index(b"PNG")
+  for content in (b"", whole[:len(whole) // 2], whole[:png] + whole[png + 9:]):
+    train.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be (opened|read).* Delete") as error:
+      load_source(make_config("tiny_rgb", tmp_path), "train")
+    assert "object at 0x" not in str(error.value)
+
+
 def test_every_source_is_held_to_its_number(prepare, monkeypatch):
-  """Of whatever kind: the check is where all sources pass."""
+  """A source that gives another number of images than it should is refused."""
   config = make_config("tiny_rgb", prepare("tiny_rgb", RGB))
   original = tfds_images.TfdsImages.open
   for wrong in ((0, 14), (0, 16)):
@@ -256,7 +278,7 @@ def test_same_bits_as_the_packaged_file(prepare, tmp_path, monkeypatch):
 
 
 def failure(config):
-  """The message, one line, which must come within seconds."""
+  """Return the error message, which must be one line and come within seconds."""
   start = time.monotonic()
   with pytest.raises(InputError) as error:
     load_source(config, "train")
@@ -290,7 +312,10 @@ def test_missing_downsampled_imagenet(tmp_path, size):
 
 
 def test_offline(tmp_path, monkeypatch):
-  """With TensorFlow, but no server answers: no minutes of retries."""
+  """Without a network, loading fails at once instead of retrying for minutes.
+
+  TensorFlow is installed here, so TFDS could prepare the data set.
+  """
   asked = []
 
   def refuse(server, timeout):
