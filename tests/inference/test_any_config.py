@@ -1,7 +1,7 @@
-"""Every configuration that validates works: a random search over `ModelConfig`.
+"""Every valid configuration works: a random search over `ModelConfig`.
 
-The short search takes the same examples each time. The long one takes others at each
-run, and prints how to have one again:
+The short search takes the same examples each time. The long search takes other examples
+at each run, and prints how to repeat one:
 
     python -m pytest -m slow -s tests/inference/test_any_config.py
 """
@@ -27,7 +27,7 @@ ALWAYS = dict(
 
 @st.composite
 def configs(draw_):
-  """Small configurations that validate, at the edges of what does."""
+  """Draw a small valid configuration, often at the limits of what is valid."""
   factors = draw_(st.sampled_from([(), (), (2,), (3,), (2, 2)]))
   whole = math.prod(factors)
   largest = 5 if whole == 1 else 2
@@ -49,7 +49,8 @@ def configs(draw_):
   return config
 
 
-# What crashed once: nothing is left of a kernel of size 1 but its centre.
+# These configurations crashed once. A kernel of size 1 has a centre and nothing around
+# it.
 ONE = prnn.ModelConfig(
     "row_lstm", (3, 4, 1), levels=3, hidden=2, layers=1, head_features=2,
     kernel_size=1, first_kernel_size=1, dtype="float64")
@@ -76,7 +77,7 @@ def test_many_configs_work(config):
 
 
 def check(config):
-  """Likelihood, sampling and completion of a model agree with each other."""
+  """Assert that likelihood, sampling and completion of a model agree."""
   event(config.kind)
   model = prnn.build_model(config)
   rng = np.random.default_rng(0)
@@ -91,7 +92,10 @@ def check(config):
 
   @jax.jit
   def compare(variables, images, scales):
-    """Of one program: what the functions say, and what follows from the logits."""
+    """Return logits, cached logits, nats and redrawn samples, from one program.
+
+    The last are drawn from the logits of the samples, and must be equal to the samples.
+    """
     logits = jax.tree.leaves(model.apply(variables, images))
     cached = jax.tree.leaves(value_logits(model, variables, images))
     nats = -prnn.log_prob(model, variables, images)
@@ -103,7 +107,7 @@ def check(config):
     return logits, cached, nats, redrawn
 
   def redraw(logits, first):
-    """Each value of the samples, drawn from the logits given those before it."""
+    """Draw each value of the samples again, from the logits of the samples."""
     shape = logits.shape[1:4]
     indices = first + jnp.arange(math.prod(shape))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(2))

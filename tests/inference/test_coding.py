@@ -1,4 +1,7 @@
-"""The lossless coder: every image comes back, and its size is the likelihood."""
+"""The lossless coder: images come back unchanged, in files of the expected size.
+
+The expected size is the negative log-likelihood of the images.
+"""
 
 import os
 import subprocess
@@ -16,7 +19,7 @@ from helpers.programs import PATHS
 from pixelrnn_jax import data as data_sets
 from pixelrnn_jax.inference import coding, container
 
-# kind, shape, levels and other fields; how many images, batch_size.
+# kind, shape, levels, other fields of the model, number of images, batch_size
 CASES = [
     ("pixel_cnn", (4, 2, 3), 256, dict(multi_scale=(2,)), 9, 3),
     ("pixel_cnn", (1, 5, 3), 7, dict(dtype="bfloat16", skip=True), 40, 16),
@@ -27,7 +30,7 @@ CASES = [
 
 
 def some_images(number, shape, levels, seed=0):
-  """Half of them noise, the others of few values."""
+  """Return random images. Half are noise, the others have few different values."""
   rng = np.random.default_rng(seed)
   noise = rng.integers(0, levels, (number, *shape), np.uint8)
   noise[::2] = np.minimum(noise[::2], rng.integers(0, levels))
@@ -35,7 +38,7 @@ def some_images(number, shape, levels, seed=0):
 
 
 def nll_bytes(model, variables, images):
-  """-log2 p in bytes, with what a value can cost at most: 24 bits."""
+  """Return the sum of -log2 p in bytes. A value costs at most 24 bits."""
   log_probs = jax.tree.leaves(prnn.log_probs(model, variables, images))
   p = np.concatenate([np.exp(np.float64(x)).reshape(-1) for x in log_probs])
   return -np.log2(np.minimum(p + 2**-24, 1)).sum() / 8
@@ -43,7 +46,7 @@ def nll_bytes(model, variables, images):
 
 @pytest.fixture(scope="module")
 def coded():
-  """A model, its variables, images and the compressed images: two streams."""
+  """Return a model, its variables, images, and the images compressed in two streams."""
   model, variables = random_model("pixel_cnn", (3, 4, 1), 16)
   images = some_images(6, (3, 4, 1), 16)
   return model, variables, images, prnn.compress(model, variables, images, 3)
@@ -57,7 +60,7 @@ def test_every_image_comes_back(kind, shape, levels, changes, number, batch_size
   decoded = prnn.decompress(model, variables, data, batch_size)
   assert decoded.dtype == np.uint8
   np.testing.assert_array_equal(decoded, images)
-  # The size is the likelihood, of all scales, and that of header and streams.
+  # The size is that of the likelihood of all scales, plus the header and the streams.
   if changes.get("multi_scale"):
     bytes_, file = nll_bytes(model, variables, images), container.parse(data)
     assert bytes_ < len(data) < 1.001 * bytes_ + 45 + 13 * len(file.streams)
@@ -83,7 +86,10 @@ def test_random_configurations(seed):
 
 
 def test_any_number_of_images():
-  """Batches that do not come out even, on one device and two."""
+  """Any number of images is compressed, also one that is no multiple of a batch.
+
+  Two devices share the images.
+  """
   model, variables = random_model("row_lstm", (2, 1, 1), 4)
   images = some_images(41, (2, 1, 1), 4)
   for number in (1, 41):
@@ -91,7 +97,7 @@ def test_any_number_of_images():
     data = prnn.compress(model, variables, images[:number], 4, progress.append)
     decoded = prnn.decompress(model, variables, data, 4, back.append)
     np.testing.assert_array_equal(decoded, images[:number])
-    # At most four on each of two devices at a time.
+    # Each of the two devices takes at most four images at a time.
     assert sum(progress) == number and progress == back and max(progress) <= 8
 
 
@@ -108,20 +114,23 @@ def test_parameters_that_are_extreme_or_none(coded, factor):
   variables = jax.tree.map(lambda x: factor * x, variables)
   data = prnn.compress(model, variables, images, 3)
   np.testing.assert_array_equal(prnn.decompress(model, variables, data), images)
-  # No value costs more than 24 bits, however improbable it is.
+  # A value costs at most 24 bits, however improbable it is.
   assert len(data) < 3 * images.size + 80
 
 
 @pytest.mark.parametrize("shape, levels, number", [
     ((28, 28, 1), 2, 1000), ((12, 12, 3), 256, 100)])
 def test_the_size_is_the_likelihood(shape, levels, number):
-  """Of 1,000 images that are as cheap as digits, and 100 in colour."""
+  """A compressed file is as large as the negative log-likelihood says.
+
+  The images are 1,000 binary ones, which cost as little as digits, and 100 in colour.
+  """
   model = prnn.build_model(prnn.ModelConfig(
       "pixel_cnn", shape, levels=levels, hidden=3, layers=1, head_features=3))
   images = np.zeros((1, *shape), np.uint8)
   params = jax.jit(model.init)(jax.random.key(0), images)["params"]
   rng = np.random.default_rng(0)
-  if levels == 2:  # some 0.17 bits a value
+  if levels == 2:  # about 0.17 bits a value
     params["head_2"]["bias"] += -3.7
     images = (rng.random((number, *shape)) < 0.025).astype(np.uint8)
   else:
@@ -130,7 +139,7 @@ def test_the_size_is_the_likelihood(shape, levels, number):
   data = prnn.compress(model, variables, images)
   nll = nll_bytes(model, variables, images)
   assert 1 < len(data) / nll < 1.005
-  # About 11 bytes a stream, and a header.
+  # A stream costs about 11 bytes more, and there is a header.
   assert len(data) < 1.0003 * nll + 45 + 13 * len(container.parse(data).streams)
   np.testing.assert_array_equal(prnn.decompress(model, variables, data), images)
 
@@ -163,7 +172,10 @@ def test_one_device_and_two_read_each_others_files(coded, monkeypatch):
 
 
 def test_another_process_decodes(coded, tmp_path):
-  """Which compiles anew, and whose parameters are read from a file."""
+  """Another process decompresses the file.
+
+  It compiles the model anew, and reads the compressed images from a file.
+  """
   model, variables, images, data = coded
   (tmp_path / "data").write_bytes(data)
   np.save(tmp_path / "images.npy", images)
@@ -185,9 +197,11 @@ np.testing.assert_array_equal(decoded, np.load({folder} + "/images.npy"))
 
 
 def test_a_thousand_damaged_files(coded):
-  """An error each time, or the right images: flips, cuts, other headers, models.
+  """Decompressing a damaged file raises an error or returns the right images.
 
-  Half of them have right checksums all the same, as from somebody who means harm.
+  The damage is: bits that are flipped, bytes that are missing, headers of other files,
+  streams that were never written, and other models. About half of the files have right
+  checksums, as if somebody had made them on purpose.
   """
   model, variables, images, data = coded
   file = container.parse(data)
@@ -209,7 +223,7 @@ def test_a_thousand_damaged_files(coded):
       case 4:
         other = others[rng.integers(3)]
         damaged[:position] = other[:position]
-      case 5 | 6:  # streams that nobody pushed
+      case 5 | 6:  # streams that no encoder wrote
         streams = [bytearray(s) for s in file.streams]
         some = streams[rng.integers(2)]
         some[rng.integers(len(some))] ^= 1 << rng.integers(8)
@@ -220,7 +234,7 @@ def test_a_thousand_damaged_files(coded):
         damaged = with_streams(file, [some, file.streams[1]])
       case 8:
         damaged = with_streams(file, [rng.bytes(rng.integers(90)) for _ in range(2)])
-      case 9:  # another model, of the same fingerprint or not
+      case 9:  # another model, with the same fingerprint or not
         params = other_variables
         if trial % 20 == 9:
           damaged = with_streams(
@@ -231,18 +245,22 @@ def test_a_thousand_damaged_files(coded):
       continue
     np.testing.assert_array_equal(decoded, images)
     right += 1
-  assert right <= 20  # a cut that takes nothing, a flip that undoes another
+  # Some changes have no effect: a cut of nothing, or a bit that is flipped twice.
+  assert right <= 20
 
 
 def with_streams(file, streams, model=None):
-  """The file with other streams, whose checksums are right."""
+  """Return the file with other streams, whose checksums are right."""
   return container.Container(
       file.image_shape, file.levels, file.number, file.at_a_time, model or file.model,
       file.numbers, file.written_with, (), tuple(map(bytes, streams))).to_bytes()
 
 
 def test_other_numbers_are_found_out(coded, monkeypatch):
-  """Where logits differ in their last bits, as those of another machine."""
+  """Decompression notices logits that differ in their last bits.
+
+  Another machine may compute such logits.
+  """
   model, variables, images, data = coded
   slightly = jax.tree.map(lambda x: x * np.float32(1 + 1e-5), variables)
   monkeypatch.setattr(coding, "_fingerprint", lambda *_: container.parse(data).model)
@@ -251,12 +269,13 @@ def test_other_numbers_are_found_out(coded, monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "--something=else")
   with pytest.raises(prnn.InputError, match="XLA_FLAGS"):
     prnn.decompress(model, slightly, data)
-  # They are looked at, not guessed from the machine: the right ones are taken.
+  # The logits themselves are checked, not the name of the machine. Right ones are
+  # accepted.
   np.testing.assert_array_equal(prnn.decompress(model, variables, data), images)
 
 
 def test_the_checksum_of_the_images_is_looked_at(coded):
-  """A file of valid streams that lead to images of another checksum."""
+  """Valid streams of images with another checksum are refused."""
   model, variables, images, data = coded
   file = container.parse(data)
   tampered = []

@@ -1,4 +1,4 @@
-"""The file of compressed images: damage, and what strangers may put into it."""
+"""The file format of compressed images: damaged files and forged ones."""
 
 import dataclasses
 import struct
@@ -17,7 +17,7 @@ FILE = Container(
 
 
 def header_of(numbers, names=b"", streams=(b"12345678",), text=b"jax"):
-  """A file with right checksums, whatever is in it."""
+  """Return a file with right checksums and arbitrary content."""
 
   def number(value):
     groups = []
@@ -92,8 +92,8 @@ def test_messages_say_what_is_wrong():
 
 @pytest.mark.parametrize("numbers, streams", [
     ((4, 3, 1, 2, 0, 1, 1), 1),  # no images
-    ((4, 3, 1, 2, 1, 2, 1), 2),  # a stream without images
-    ((4, 3, 1, 2, 5, 4, 1), 4),  # two, two, one and none
+    ((4, 3, 1, 2, 1, 2, 1), 2),  # a stream that holds no image
+    ((4, 3, 1, 2, 5, 4, 1), 4),  # streams of two, two, one and no images
     ((4, 3, 1, 2, 1, 0, 1), 0),
     ((4, 3, 1, 2, 1, 1, 0), 1), ((4, 3, 1, 2, 1, 1, 2), 1),
     ((0, 3, 1, 2, 1, 1, 1), 1),

@@ -1,4 +1,4 @@
-"""Likelihoods: that they are probabilities, and their units."""
+"""Likelihoods: they are normalised, and have the documented units."""
 
 
 import jax
@@ -23,12 +23,16 @@ def test_the_probabilities_of_all_images_sum_to_one(kind, shape, levels):
   images = every_image(shape, levels)
   log_prob = np.asarray(prnn.log_prob(model, variables, images), np.float64)
   assert abs(np.exp(log_prob).sum() - 1) < 1e-5
-  # And the model is not the uniform one, which would pass with any mask.
+  # The model is not uniform. A uniform model would pass with any mask.
   assert log_prob.std() > 0.1
 
 
 def test_images_side_by_side_have_the_same_likelihoods(x64):
-  """Strips of the Diagonal BiLSTM: wide images, square ones, high ones."""
+  """Images in strips have the same likelihoods as images by themselves.
+
+  The Diagonal BiLSTM puts images side by side in strips. The images here are wide,
+  square and high.
+  """
   for shape in [(3, 4, 3), (3, 3, 3), (4, 3, 3)]:
     images = np.random.default_rng(0).integers(0, 4, (6, *shape), np.uint8)
     one, *others = (
@@ -55,7 +59,7 @@ def test_units_of_a_uniform_model(levels):
 
 
 def test_bits_per_dim_are_divided_once():
-  # CIFAR-10: 3072 dimensions; 3.00 bits/dim is 6388 nats an image.
+  # An image of CIFAR-10 has 3072 dimensions. 3.00 bits/dim are 6388 nats an image.
   assert nats_to_bits_per_dim(3072 * 3 * np.log(2), (32, 32, 3)) == pytest.approx(3)
 
 
@@ -92,7 +96,7 @@ def test_bad_images():
       lists, prnn.log_prob(model, variables, np.zeros((1, 2, 2, 1), np.uint8)))
   with pytest.raises(prnn.InputError, match=r"\[B, 2, 2, 1\]"):
     prnn.log_probs(model, variables, np.zeros((1, 2, 3, 1), np.uint8))
-  # Under jit nothing can be raised: NaN, not a silent number.
+  # A function under jit cannot raise an error. The result is NaN, so the mistake shows.
   log_probs = jax.jit(lambda x: prnn.log_probs(model, variables, x))
   assert np.isnan(log_probs(np.full((1, 2, 2, 1), 4, np.uint8))).all()
 
@@ -103,7 +107,10 @@ def test_bad_images():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_total_and_its_gradient_are_those_of_all_logits(
     kind, changes, chunk, x64, monkeypatch):
-  """Chunks of one row, of all rows; against autodiff of the plain likelihood."""
+  """The total likelihood and its gradient agree with autodiff of all logits.
+
+  The total is computed in chunks of one row, or of all rows.
+  """
   monkeypatch.setattr(head, "_CHUNK", chunk)
   model, variables = random_model(kind, (4, 3, 3), 4, dtype="float64", **changes)
   images = np.random.default_rng(0).integers(0, 4, (2, 4, 3, 3), np.uint8)
@@ -117,7 +124,7 @@ def test_the_total_and_its_gradient_are_those_of_all_logits(
   got, gradient = jax.jit(jax.value_and_grad(total))(variables)
   want, plain_gradient = jax.jit(jax.value_and_grad(plain))(variables)
   np.testing.assert_allclose(got, want, rtol=1e-12)
-  if not changes:  # without a gradient, too
+  if not changes:  # also without a gradient
     np.testing.assert_allclose(jax.jit(total)(variables), want, rtol=1e-12)
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),

@@ -14,7 +14,10 @@ from pixelrnn_jax.inference import likelihood, naive_sampler
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float32"):
-  """A model with random parameters, whose small images say much of the large ones."""
+  """Return a model and random parameters.
+
+  Its large images depend strongly on the small ones.
+  """
   model = prnn.build_model(prnn.ModelConfig(
       kind, shape, levels=levels, hidden=6, layers=1, head_features=9, dtype=dtype,
       multi_scale=multi_scale))
@@ -50,14 +53,14 @@ def test_samples_do_not_depend_on_the_batch_nor_on_where_their_small_ones_are_fr
   assert len(np.unique(scales[-1].reshape(5, -1), axis=0)) > 1
   again = prnn.sample(model, variables, key, 5, batch_size=1)
   np.testing.assert_array_equal(again, scales[-1])
-  # A scale's values are drawn with keys of their own: given the smaller images that
-  # were drawn, the larger ones are the same.
+  # Each scale draws its values with its own keys. So the same smaller images lead to
+  # the same larger images.
   for scale in range(2):
     given = prnn.sample(
         model, variables, key, small=scales[scale], return_scales=True)
     np.testing.assert_array_equal(given[-1], scales[-1])
     np.testing.assert_array_equal(given[scale], scales[scale])
-  # What is below a given scale is that scale subsampled.
+  # The scales below a given one are subsampled from it.
   np.testing.assert_array_equal(given[0], ops.subsample(scales[1], 2))
 
 
@@ -76,13 +79,14 @@ def test_pairs_follow_the_exact_probabilities(kind):
   numbers = index_of(drawn[0], levels) * len(large) + index_of(drawn[1], levels)
   counts = np.bincount(numbers, minlength=len(probabilities))
   assert abs(chi_square(counts, probabilities / probabilities.sum())) < 5
-  # The test can fail: if the large ones did not follow their small ones.
+  # The test can fail: the statistic is large if large images are independent of small
+  # ones.
   apart = np.outer(*(
       np.bincount(index_of(x, levels), minlength=n) / len(x)
       for x, n in zip(drawn, (4, 256), strict=True))).reshape(-1)
   assert chi_square(counts, apart) > 50
 
-  # Super-resolution of one small image, not the one of any sample's own.
+  # Super-resolution of one given small image, which is not taken from a sample.
   given = np.repeat(small[2:3], 50_000, axis=0)
   grown = prnn.sample(
       model, variables, jax.random.key(6), batch_size=50_000, small=given)
@@ -94,10 +98,13 @@ def test_pairs_follow_the_exact_probabilities(kind):
 
 
 def test_completion_keeps_what_is_known_and_the_scales_share_it():
-  """Against the distribution: known large pixels, those that the small one shares."""
+  """Completion keeps the known pixels, and draws the others from the distribution.
+
+  Some of the known large pixels also belong to the small image.
+  """
   shape, levels = (2, 4, 1), 2
   model, variables = make("diagonal_bilstm", shape, (2,), levels)
-  known = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], bool)  # one of them is shared
+  known = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], bool)  # the first is shared
   image = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.uint8)[..., None]
   assert ops.subsample(known[None], 2).tolist() == [[[True, False]]]
   drawn = prnn.complete(
@@ -108,7 +115,7 @@ def test_completion_keeps_what_is_known_and_the_scales_share_it():
   large = every_image(shape, levels)
   fits = (large == image)[:, known].all(axis=(1, 2))
   total = np.zeros(len(large))
-  for second in range(levels):  # the small image's other pixel is drawn
+  for second in range(levels):  # the small image's second pixel is drawn
     small = np.broadcast_to(
         np.array([[1, second]], np.uint8)[..., None], (len(large), 1, 2, 1))
     small_log_probs, large_log_probs = (

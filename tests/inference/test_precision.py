@@ -1,4 +1,4 @@
-"""The precision of products on an accelerator, as the programs ask for it."""
+"""The precision of matrix products on accelerators, as the programs set it."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ SHAPE = (2, 2, 1)
 
 @pytest.fixture
 def tpu(monkeypatch):
-  """JAX says that it is on a TPU."""
+  """Make JAX report a TPU as its backend."""
   monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
 
 

@@ -1,4 +1,4 @@
-"""The entropy coder: integers for probabilities, and words from them and back."""
+"""The entropy coder: integer probabilities, and symbols to words and back."""
 
 import functools
 
@@ -21,7 +21,7 @@ def random_logits(rng, shape, levels, scale):
 
 @jax.jit
 def pop_all(streams, words, sizes):
-  """All symbols [n, S] of streams, popped one after another, given [n, S, L]."""
+  """Pop the symbols [n, S] of all streams one by one, given sizes [n, S, L]."""
 
   def one(streams, sizes):
     ends = jnp.cumsum(sizes, axis=-1, dtype=jnp.uint32)
@@ -34,7 +34,7 @@ def pop_all(streams, words, sizes):
 
 
 def intervals(sizes, symbols):
-  """Starts and sizes of symbols [n], given all sizes [n, L]."""
+  """Return the starts and sizes of symbols [n], given all sizes [n, L]."""
   ends = np.cumsum(sizes, axis=-1)
   size, end = (
       np.take_along_axis(x, symbols[:, None], -1)[:, 0] for x in (sizes, ends))
@@ -47,7 +47,8 @@ def test_what_is_pushed_is_popped(levels, scale):
   rng, streams, number = np.random.default_rng(levels), 3, 400
   sizes = frequencies(random_logits(rng, (number, streams), levels, scale))
   numpy_sizes = np.asarray(sizes, np.int64)
-  # Half of the symbols are likely ones, the others as rare as they come.
+  # Half of the symbols are the most likely ones. The others are arbitrary, and some are
+  # rare.
   symbols = rng.integers(0, levels, (number, streams))
   likely = numpy_sizes.argmax(axis=-1)
   symbols = np.where(rng.random(symbols.shape) < 0.5, likely, symbols)
@@ -55,7 +56,7 @@ def test_what_is_pushed_is_popped(levels, scale):
   for s in range(streams):
     starts, chosen = intervals(numpy_sizes[:, s], symbols[:, s])
     stream = rans.push(starts, chosen, firsts[s])
-    # The size is the cost of the symbols, x's 4 bytes to begin with, and rounding.
+    # The size is the cost of the symbols, the 4 bytes of the initial x, and rounding.
     cost = -np.log2(chosen / TOTAL).sum() / 8
     assert cost + 4 - 0.01 < len(stream) < 1.0005 * cost + 5.01
     packed.append(rans.unpack(stream))
@@ -88,14 +89,15 @@ def test_frequencies_lose_next_to_nothing(levels, scale):
   sizes = np.asarray(frequencies(logits), np.int64)
   assert sizes.min() >= 1
   np.testing.assert_array_equal(sizes.sum(axis=-1), TOTAL)
-  # In bits a symbol, on average over the softmax: its entropy, and what is added.
+  # The entropy and the overhead, in bits a symbol, are means over the softmax.
   logits = np.float64(logits) - np.float64(logits).max(axis=-1, keepdims=True)
   log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
   p = np.exp(log_p)
   entropy = -(p * log_p).sum(axis=-1) / np.log(2)
   added = -(p * np.log2(sizes / TOTAL)).sum(axis=-1) - entropy
   assert added.min() > -1e-9
-  # Of 256 levels 2.2e-5 bits, of two 1.7e-7, also where the entropy is 0.
+  # The overhead is at most 2.2e-5 bits for 256 levels and 1.7e-7 bits for 2 levels. It
+  # is also added where the entropy is 0.
   assert added.max() < 1.01 * levels / TOTAL / np.log(2)
   if entropy.mean() > 0.03 or levels == 2 and entropy.mean() > 2e-4:
     assert added.mean() < 1e-3 * entropy.mean()
@@ -119,7 +121,7 @@ def test_bytes_that_are_no_stream(stream):
 @pytest.mark.parametrize("number", range(4))
 def test_the_length_of_a_stream_tells_words_from_the_rest(number):
   push = functools.partial(rans.push, first=7)
-  # Each symbol of size 1 costs 24 bits.
+  # A symbol of size 1 costs 24 bits.
   stream = push(np.full(number, 5), np.ones(number, np.int64))
   high, low, words = rans.unpack(stream)
   assert len(stream) == -(-(33 + 24 * number - 32 * len(words)) // 8) + 4 * len(words)

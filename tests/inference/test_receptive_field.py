@@ -1,5 +1,8 @@
-"""The receptive field: the set that reasoning gives, the strength that its equation
-gives."""
+"""The receptive field: which inputs a pixel sees, and how strongly.
+
+The inputs are compared with those of a derivation, and the strengths with the
+documented equation.
+"""
 
 import flax.linen as nn
 import jax
@@ -25,12 +28,12 @@ def test_is_what_the_model_sees(kind, channels):
   for row, column in [(0, 0), (1, 1), (2, 2), (2, WIDTH - 1)]:
     field = receptive_field(
         model, variables, (row, column), jax.random.key(0), num=32)
-    # What any channel of the pixel sees.
+    # The inputs that at least one channel of the pixel sees.
     np.testing.assert_array_equal(field > 0, seen[row, column].any(axis=0))
 
 
 class Linear(nn.Module):
-  """Logits that are linear in the image."""
+  """A model whose logits are linear in the image."""
 
   config: ModelConfig
 
@@ -46,10 +49,13 @@ class Linear(nn.Module):
 
 
 def test_strength_and_no_cancelling():
-  """Of a linear model, the equation's limit; logits that cancel are seen."""
+  """The strengths in a linear model tend to the value of the documented equation.
+
+  Inputs are seen even if their effects on the logits cancel in the sum.
+  """
   rng = np.random.default_rng(0)
-  weights = rng.normal(size=(2, 3, 2, 2, 2, 3, 2))  # of pixel, channel, level, input
-  weights[1, 1, :, 1] = -weights[1, 1, :, 0]  # their sum sees nothing
+  weights = rng.normal(size=(2, 3, 2, 2, 2, 3, 2))  # pixel, channel, level, inputs
+  weights[1, 1, :, 1] = -weights[1, 1, :, 0]  # the sum of both levels sees nothing
   weights[1, 1, ..., 0, 0, 0] = 0
   model = Linear(ModelConfig("pixel_cnn", (2, 3, 2), levels=2))
   variables = {"params": {"weights": weights}}

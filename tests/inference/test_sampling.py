@@ -1,4 +1,4 @@
-"""The cached sampler: its logits, its distribution, its errors."""
+"""The sampler with cached states: its logits, its distribution and its errors."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ CASES = [
 
 
 def case(kind, shape, levels, residual, skip, kernel, dtype="float64"):
-  """A model, variables that are random everywhere, and images."""
+  """Return a model, variables that are all random, and images."""
   model = prnn.build_model(prnn.ModelConfig(
       kind, shape, levels=levels, hidden=7, layers=3, head_features=8,
       residual=residual, skip=skip, kernel_size=kernel, dtype=dtype))
@@ -83,7 +83,7 @@ def test_samples_follow_the_exact_probabilities(kind, shape, levels):
       model, variables, jax.random.key(5), num=100_000, batch_size=50_000)
   counts = np.bincount(index_of(samples, levels), minlength=len(images))
   assert abs(chi_square(counts, probabilities / probabilities.sum())) < 5
-  # The test can fail: the uniform distribution is far off.
+  # The test can fail: the samples are far from uniform.
   assert chi_square(counts, np.full(len(images), 1 / len(images))) > 50
 
 
@@ -95,7 +95,7 @@ def test_temperature_and_completion_follow_their_distributions(kind):
   logits = np.float64(model.apply(variables, images)) / temperature
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   chosen = np.take_along_axis(log_probs, images[..., None].astype(int), -1)[..., 0]
-  # Known pixels are not drawn: only the others' factors count.
+  # Known pixels are not drawn, so only the factors of the other pixels count.
   for known in (np.zeros((2, 2), bool), np.array([[False, True], [True, False]])):
     given = np.array([[0, 2], [1, 0]], np.uint8)[..., None]
     fits = (images == given)[:, known].all(axis=(1, 2))
@@ -121,7 +121,7 @@ def test_temperature_and_completion_follow_their_distributions(kind):
     (dict(known=np.zeros((3, 4), np.uint8)), "must be bool"),
     (dict(temperature=0.0), "positive"),
     (dict(temperature=float("nan")), "positive"),
-    (dict(temperature=1e-39), "at least 1.2e-38"),  # float32 would flush it to 0
+    (dict(temperature=1e-39), "at least 1.2e-38"),  # float32 rounds it to 0
     (dict(temperature="1"), "positive"),
     (dict(key=7), "one key of jax.random"),
     (dict(key=np.zeros(3)), "one key of jax.random"),

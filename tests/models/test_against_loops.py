@@ -1,4 +1,4 @@
-"""Whole models against the paper's equations as loops, in float64."""
+"""Complete models, compared in float64 with loops over the paper's equations."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_float32_and_bfloat16_follow_float64(kind):
     for dtype in ("float64", "float32", "bfloat16"):
       model = build_model(ModelConfig(
           kind, shape, hidden=9, layers=3, head_features=12, dtype=dtype))
-      # The same parameters in all: float32 values are float64 ones too.
+      # All dtypes have the same parameters, as float32 values are exact in float64.
       if not logits:
         variables = model.init(jax.random.key(0), images)
         variables = jax.tree.map(lambda x: x.astype(jnp.float32), variables)

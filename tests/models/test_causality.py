@@ -1,9 +1,9 @@
-"""The Jacobian of all logits in all inputs: what each model sees, and nothing else.
+"""The Jacobian of all logits in all inputs: what each model sees.
 
-Values are numbered in raster order, i = (r W + c) C + channel. The entry
-(i, j), how the logits of value i move with input j, must be exactly zero for
-j >= i. Where a model claims to see, it must not be zero. Inputs are real values
-and everything is float64, so that a small leak cannot hide in rounding.
+Values are numbered in raster order, i = (r W + c) C + channel. Entry (i, j) is the
+derivative of the logits of value i in input j. It must be exactly zero for j >= i. It
+must not be zero where the model sees input j. Inputs are real numbers and everything is
+float64, so that rounding cannot hide a small leak.
 """
 
 import jax.numpy as jnp
@@ -33,12 +33,13 @@ def test_sees_its_past_and_nothing_else(kind, channels, residual, skip):
   model = make(kind, channels, residual, skip)
   shape = model.config.image_shape
   rng = np.random.default_rng(1)
-  # Each kind sees both optimisers, in different combinations.
+  # Each kind of model meets both optimisers, in different combinations.
   step = make_step(model, rng, OPTIMIZERS[(residual + skip) % len(OPTIMIZERS)])
   jacobian = make_jacobian(model)
   size = HEIGHT * WIDTH * channels
   future = ~np.tril(np.ones((size, size), bool), k=-1)
-  # Over several parameters and images: at any one, ReLUs may all be shut.
+  # The result is the maximum over several parameters and images. For a single one, all
+  # ReLUs on a path may be inactive.
   before, after = np.zeros((2, size, size))
   for _ in range(4):
     variables = random_variables(model, rng, 0.1)
@@ -53,7 +54,10 @@ def test_sees_its_past_and_nothing_else(kind, channels, residual, skip):
 
 
 def test_what_the_fields_are():
-  """The fields above in words, at the pixel (2, 2) of a 3 x 6 image."""
+  """The receptive fields that tests derive have the expected shapes.
+
+  They are drawn for the pixel (2, 2) of a 3 x 6 image.
+  """
   rows, columns = np.mgrid[:HEIGHT, :WIDTH]
   def picture(kind):
     field_ = field(kind, 2, 2, rows, columns)
@@ -62,12 +66,13 @@ def test_what_the_fields_are():
       "######",
       "######",
       "###..."]
-  # The Row LSTM's triangle; what is right of it is never seen.
+  # The Row LSTM sees a triangle. It never sees the pixels to the right of it.
   assert picture("row_lstm") == [
       "#####.",
       "####..",
       "###..."]
-  # The PixelCNN's blind spot: to the right above, beyond one step a row.
+  # The PixelCNN has a blind spot at the upper right: pixels beyond one step to the
+  # right for each row.
   assert picture("pixel_cnn") == [
       "#####.",
       "####..",

@@ -1,4 +1,4 @@
-"""Every way to compute a model against the reference: the loss and all gradients."""
+"""Every way to compute a model has the loss and the gradients of the reference."""
 
 import dataclasses
 

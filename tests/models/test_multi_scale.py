@@ -1,8 +1,8 @@
-"""Networks of several scales: against loops, what they see, that they are
-probabilities, and the value-by-value way.
+"""Networks of several scales.
 
-The Jacobians are those of `helpers/causality.py`: exact zeros in float64, and no zeros
-where something is to be seen.
+They are compared with loops, and computed value by value. Their likelihoods are
+normalised. Their Jacobians, as in `helpers/causality.py`, are exactly zero in float64
+where a value must not be seen, and not zero where it is seen.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from pixelrnn_jax.inference.sampling import value_logits
 
 
 def make(kind, shape, multi_scale, levels=2, dtype="float64", noise=0.3, **changes):
-  """A model whose parameters are all random, and three images."""
+  """Return a model, variables that are all random, and three images."""
   config = dict(
       levels=levels, hidden=6, layers=2, head_features=9, dtype=dtype, skip=True)
   model = prnn.build_model(prnn.ModelConfig(
@@ -79,9 +79,10 @@ def test_both_ways_agree_in_bfloat16(kind):
 
 
 def jacobians(model):
-  """(variables, image, small) to |d logits / d image| and |d logits / d small|.
+  """Return a function that computes the Jacobians of the largest scale.
 
-  Of the largest scale; the largest over the levels, [i, j] and [i, k].
+  It maps (variables, image, small) to |d logits / d image| [i, j] and |d logits / d
+  small| [i, k]. Each entry is the largest one over the levels.
   """
   shape = model.config.image_shape
   size = int(np.prod(shape))
@@ -99,7 +100,10 @@ def jacobians(model):
 
 
 def reach(shape, factor, first, kernel):
-  """bool [H, W, h, w]: the map at (r, c) is made of the small pixel (r', c')."""
+  """Return whether the map at (r, c) depends on the small pixel (r', c').
+
+  The result is bool [H, W, h, w].
+  """
   height, width = shape
   seen = np.zeros((height, width, height // factor, width // factor), bool)
   for r in range(height):
@@ -137,7 +141,7 @@ def test_sees_its_past_and_all_around_in_the_small_image(
       small = jnp.asarray(rng.uniform(0, causality.LEVELS - 1, (2, 4, channels)))
       for total, more in zip(found[name], jacobian(params, image, small), strict=True):
         np.maximum(total, more, out=total)
-      # The smallest scale is causal in itself, and sees nothing of the large one.
+      # The smallest scale is causal, and sees nothing of the large one.
       own = np.abs(coarse(small, params)).reshape(size // 4, -1, size // 4).max(axis=1)
       assert (own[~np.tril(np.ones_like(own, bool), k=-1)] == 0).all()
       assert (own != 0).any()
@@ -154,7 +158,10 @@ def test_sees_its_past_and_all_around_in_the_small_image(
 
 @pytest.mark.usefixtures("x64")
 def test_one_layer_sees_the_reach_of_the_upsampler_and_no_more():
-  """A PixelCNN's one layer adds nothing to it, so the reach above is exact."""
+  """A PixelCNN of one layer sees just the reach of the upsampler.
+
+  The layer adds nothing to it, so `reach` is exact.
+  """
   shape = (6, 10, 1)
   model, _, _ = make(
       "pixel_cnn", shape, (2,), 3, layers=1, first_kernel_size=3, kernel_size=3,
@@ -182,12 +189,13 @@ def test_the_probabilities_of_all_pairs_sum_to_one(kind, shape, multi_scale, lev
   by_scale = np.float64(likelihood.log_prob_by_scale(
       model, variables, pairs[1], pairs[:1]))
   assert abs(np.exp(by_scale.sum(axis=1)).sum() - 1) < 1e-5
-  # So do those of the large images given each small one, which differ.
+  # The probabilities of all large images given a small one sum to 1. They depend on the
+  # small image.
   given = by_scale[:, 1].reshape(len(small), len(large))
   np.testing.assert_allclose(np.exp(given).sum(axis=1), 1, atol=1e-5)
   assert given.std(axis=0).min() > 1e-3 and given.std() > 0.1
-  # The subsampled image is what is taken where no other is given; a joint that is
-  # less than the marginal of the large image.
+  # By default the small image is the subsampled large one. This gives the joint
+  # probability of both, which is less than the marginal one of the large image.
   joint = np.float64(prnn.log_prob(model, variables, large))
   at = [np.flatnonzero((small == x).all(axis=(1, 2, 3)))[0]
         for x in ops.subsample(large, multi_scale[0])]
@@ -206,7 +214,7 @@ def test_units():
   np.testing.assert_allclose(large, -np.log(256), rtol=1e-6)
   np.testing.assert_allclose(
       prnn.log_prob(model, variables, images), -60 * np.log(256), rtol=1e-6)
-  # Of both scales, over the dimensions of the large one.
+  # The bits of both scales are divided by the dimensions of the large image.
   np.testing.assert_allclose(
       prnn.bits_per_dim(model, variables, images), 8 * 60 / 48, rtol=1e-6)
   assert "lower bound of log p" in likelihood.bound_note(model.config)

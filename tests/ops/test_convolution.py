@@ -1,4 +1,4 @@
-"""Masked convolutions against loops; their gradients in float64."""
+"""Masked convolutions, compared with loops. Their gradients are checked in float64."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Masks against their definition, entry by entry."""
+"""Masks, compared entry by entry with their definition."""
 
 import numpy as np
 import pytest

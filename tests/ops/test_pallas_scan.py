@@ -1,6 +1,6 @@
-"""The kernels for TPUs, in Pallas' interpreter, against the reference.
+"""The Pallas kernels for TPUs, compared with the reference in the interpreter.
 
-What the TPU's compiler takes is checked by `experiments/compile_kernels.py`.
+`experiments/compile_kernels.py` checks that the compiler for TPUs accepts them.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import build_model
 from pixelrnn_jax.ops import pallas_scan
 
-UNITS = 128  # the fewest
+UNITS = 128  # the smallest number of units
 
 
 def draw(*shape):
@@ -24,7 +24,7 @@ def draw(*shape):
 
 
 def row(size, taps, dtype):
-  """`row_scan` by its implementation, and arguments."""
+  """Return `row_scan` and its arguments but for the implementation."""
   arguments = as_jax(
       draw(*size, 4 * UNITS), draw(taps, UNITS, 4 * UNITS) * (taps * UNITS) ** -0.5,
       draw(UNITS), draw(UNITS))
@@ -32,7 +32,10 @@ def row(size, taps, dtype):
 
 
 def diagonal(size, images, dtype):
-  """`diagonal_scan` from image space to image space, some images side by side."""
+  """Return `diagonal_scan` between unskewed maps, and its arguments.
+
+  `images` images are side by side in one map.
+  """
   height, width, batch = size
 
   def scan(inputs, kernel, hidden, cell, implementation):
@@ -49,7 +52,7 @@ def diagonal(size, images, dtype):
   return scan, (arguments[0].astype(dtype), *arguments[1:])
 
 
-# The positions of a step fit VMEM as a whole, or are taken in two blocks or four.
+# All positions of a step fit into VMEM, or they are split into two or four blocks.
 @pytest.mark.parametrize("scan, arguments, blocks", [
     (row, ((3, 4, 2), 3, "float32"), 4), (row, ((2, 3, 9), 5, "bfloat16"), 1),
     (diagonal, ((3, 3, 2), 2, "bfloat16"), 1),
@@ -73,7 +76,7 @@ def test_values_and_gradients_equal_autodiff(scan, arguments, blocks, monkeypatc
   (_, expected), expected_gradients = jax.jit(jax.value_and_grad(
       loss, argnums=(1, 2, 3, 4), has_aux=True), static_argnums=0)(
           "autodiff", *arguments)
-  assert taken == [1]  # there is room for so little
+  assert taken == [1]  # so little fits into one block
   tolerance = 1e-5 if dtype == "float32" else 2e-2
   np.testing.assert_allclose(states, expected, atol=tolerance)
   for got, wanted in zip(gradients, expected_gradients, strict=True):
@@ -85,7 +88,7 @@ def test_values_and_gradients_equal_autodiff(scan, arguments, blocks, monkeypatc
 
 def test_blocks_until_they_fit():
   taps = pallas_scan._Taps(64, 1, ((0, -1), (2, 1)), 1, False, 0)
-  # CIFAR-10's and ImageNet's widths, bfloat16.
+  # The widths of CIFAR-10 and ImageNet, in bfloat16.
   assert pallas_scan._blocks(taps, 32, 128, 2) == 1
   blocks = pallas_scan._blocks(taps, 64, 512, 2)
   assert blocks > 1

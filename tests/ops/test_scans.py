@@ -1,4 +1,4 @@
-"""The two scans against loops in image space; gradients in float64."""
+"""Both scans, compared with loops over the image. Gradients are in float64."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ def row_arguments(size, units=3, taps=3, dtype=np.float64):
 
 
 def diagonal_arguments(size, units=3, dtype=np.float64):
-  """Input maps of both directions in image space, kernel and initial states."""
+  """Return unskewed input maps of both directions, the kernel and initial states."""
   rng = np.random.default_rng(1)
   return tuple(
       rng.normal(size=shape).astype(dtype)
@@ -37,19 +37,19 @@ def diagonal_arguments(size, units=3, dtype=np.float64):
 
 
 def skewed_arguments(size):
-  """Arguments of `diagonal_scan` itself."""
+  """Return arguments of `diagonal_scan`, with skewed input maps."""
   inputs, *rest = as_jax(*diagonal_arguments(size))
   return jnp.stack([ops.skew(x) for x in inputs], axis=1), *rest
 
 
 def row(inputs, kernel, hidden, cell, implementation, choices):
-  """`row_scan` by the choices."""
+  """Run `row_scan` with the given choices."""
   return ops.row_scan(
       inputs, kernel, hidden, cell, implementation, choices=choices)
 
 
 def diagonal(inputs, kernel, hidden, cell, implementation, choices=ops.BY_BACKEND):
-  """`diagonal_scan` from image space to image space."""
+  """Run `diagonal_scan` on unskewed maps, and return unskewed states."""
   skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
   states = ops.diagonal_scan(
       skewed, kernel, hidden, cell, implementation, choices=choices)
@@ -57,7 +57,7 @@ def diagonal(inputs, kernel, hidden, cell, implementation, choices=ops.BY_BACKEN
 
 
 def diagonal_in_strips(images, inputs, kernel, hidden, cell):
-  """`diagonal` with that many images side by side."""
+  """Run `diagonal` with `images` images side by side."""
   width = inputs.shape[2]
   skewed = jnp.stack(
       [ops.skew(ops.to_strips(x, images)) for x in inputs], axis=1)
@@ -137,7 +137,7 @@ def test_images_side_by_side_do_not_touch(shape, images):
 def test_widths_that_are_not_whole_images():
   inputs, kernel, hidden, cell = as_jax(*diagonal_arguments((4, 6, 2)))
   skewed = jnp.stack([ops.skew(x) for x in inputs], axis=1)
-  for width in (3, 4, 5):  # less than the height, or no divisor of 6
+  for width in (3, 4, 5):  # less than the height, or not a divisor of 6
     with pytest.raises(ValueError, match="whole images"):
       ops.diagonal_scan(skewed, kernel, hidden, cell, width=width)
 
@@ -171,7 +171,7 @@ def test_gradients(scan, size):
   else:
     function = functools.partial(diagonal, implementation="fused")
     arguments = diagonal_arguments(size)
-  # A fixed weighting, so that errors of opposite sign cannot cancel.
+  # The weights are fixed, so that errors of opposite sign cannot cancel.
   arguments = as_jax(*arguments)
   shape = jax.eval_shape(function, *arguments).shape
   weights = np.random.default_rng(2).normal(size=shape)
@@ -195,7 +195,7 @@ def test_fused_gradients_equal_autodiff(scan, dtype, tolerance, choices):
     function, arguments = row, row_arguments((6, 7, 3), 16)
   else:
     function, arguments = diagonal, diagonal_arguments((6, 7, 3), 16)
-  # Parameters are at least float32; the maps, and so the products, are of the dtype.
+  # Parameters have at least float32. The maps, and so the products, have the dtype.
   wide = jnp.promote_types(dtype, jnp.float32)
   inputs, *params = (jnp.asarray(a, wide) for a in arguments)
   inputs = inputs.astype(dtype)

@@ -1,4 +1,4 @@
-"""Skew and unskew on any rectangle."""
+"""Skew and unskew on rectangles of any size."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""Smaller scales and transposed convolutions against loops; gradients in float64."""
+"""Smaller scales and transposed convolutions, compared with loops.
+
+Their gradients are checked in float64.
+"""
 
 import jax.numpy as jnp
 import numpy as np
