@@ -1,4 +1,4 @@
-"""What callers hand to the public functions: forms that are taken, and clear errors."""
+"""Arguments of the public functions: accepted forms, and clear errors for others."""
 
 import inspect
 import warnings
@@ -30,7 +30,7 @@ def make(kind="pixel_cnn", **changes):
   return model, random_variables(model, np.random.default_rng(0), 0.3)
 
 
-# What each public function of a model and its variables is called with.
+# A call of each public function that takes a model and its variables.
 FUNCTIONS = {
     "sample": lambda model, variables: prnn.sample(model, variables, KEY, num=2),
     "complete": lambda model, variables: prnn.complete(
@@ -127,7 +127,7 @@ def test_what_is_no_whole_number(value):
   model, variables = make()
   for name in ("num", "batch_size"):
     if name == "num" and value is None:
-      continue  # the default
+      continue  # None is the default of `num`
     with pytest.raises(prnn.InputError, match=f"{name}=.*a whole number, 1 or more"):
       prnn.sample(model, variables, KEY, **{name: value})
   with pytest.raises(prnn.InputError, match="batch_size=.*a whole number"):
@@ -161,7 +161,7 @@ def test_masks_of_rows_of_several_lengths():
     prnn.complete(model, variables, KEY, IMAGES, [[True], [True, False]])
 
 
-# Without beartype, which only tests have.
+# `build_model` without beartype, which is active in tests only.
 BUILD_MODEL = inspect.unwrap(prnn.build_model)
 
 
@@ -231,7 +231,10 @@ def test_the_others_work_inside_transformations():
 
 @pytest.mark.parametrize("name", ["sample", "complete", "value_logits"])
 def test_what_goes_value_by_value_is_compiled_always(name):
-  """Run step by step, a sample of two pixels did not end in a minute."""
+  """Functions that go value by value are compiled even if jit is disabled.
+
+  Without compilation, a sample of two pixels does not end in a minute.
+  """
   model, variables = make("diagonal_bilstm")
   expected = FUNCTIONS[name](model, variables)
   with jax.disable_jit():
@@ -248,10 +251,11 @@ def test_the_others_run_step_by_step_if_asked(name):
 
 
 def test_a_program_is_compiled_once(caplog):
-  """A second call of the same shapes compiles nothing."""
+  """A second call with the same shapes compiles nothing."""
   model, variables = make("row_lstm", hidden=5)
   for name, function in FUNCTIONS.items():
-    if name == "total_nats":  # for inside of a training step, which is compiled
+    # `total_nats` is for use in a training step, which is compiled as a whole.
+    if name == "total_nats":
       continue
     function(model, variables)
     with jax.log_compiles(), caplog.at_level("WARNING"):
@@ -261,8 +265,8 @@ def test_a_program_is_compiled_once(caplog):
                   if "Finished XLA compilation" in r.getMessage()]
     assert compiled == [], name
   with jax.log_compiles(), caplog.at_level("WARNING"):
-    receptive_field(model, variables, (0, 2), KEY, num=2)  # two keys: another shape
-  assert "Finished XLA compilation" in caplog.text  # the message is still JAX's
+    receptive_field(model, variables, (0, 2), KEY, num=2)  # two keys are another shape
+  assert "Finished XLA compilation" in caplog.text  # JAX still logs this text
 
 
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
@@ -279,7 +283,7 @@ def test_forward_mode_names_the_implementation(kind):
       jax.jvp(function, (variables,), (tangent,))
   with pytest.raises(prnn.InputError, match="implementation='autodiff'"):
     jax.jacfwd(lambda v: prnn.log_prob(model, v, IMAGES))(variables)
-  # What the message advises works, and agrees with reverse mode.
+  # The advice of the message works: forward mode agrees with reverse mode.
   gradient = jax.grad(lambda v: prnn.log_prob(model, v, IMAGES).sum())(variables)
   reference, _ = make(kind, implementation="autodiff")
   _, forward = jax.jvp(
@@ -328,10 +332,10 @@ def test_apply_warns_of_images_that_look_scaled():
   binary, binary_variables = make(levels=2)
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    model.apply(variables, 3 * scaled)  # real values, for gradients
+    model.apply(variables, 3 * scaled)  # real values are allowed for gradients
     jax.grad(lambda x: model.apply(variables, x).sum())(jnp.asarray(scaled))
     model.init(KEY, np.zeros((1, *SHAPE)))
-    binary.apply(binary_variables, scaled)  # the whole range of two levels
+    binary.apply(binary_variables, scaled)  # the full range of two levels
 
 
 @pytest.mark.parametrize("name", ["log_probs", "value_logits", "complete"])

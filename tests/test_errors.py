@@ -12,7 +12,7 @@ from pixelrnn_jax.errors import InputError, out_of_memory
     lambda: bytearray(2**62),
 ])
 def test_memory_that_is_not_there(fill):
-  """XLA's, NumPy's and Python's errors."""
+  """A lack of memory is an InputError, from XLA, NumPy and Python alike."""
   @out_of_memory("Take less.")
   def program():
     return fill()

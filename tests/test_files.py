@@ -1,4 +1,4 @@
-"""Paths of users, files that may be anything, locks that leave others' files alone."""
+"""Paths of users, files of any kind, and locks that do not touch others' files."""
 
 import os
 import pathlib
@@ -37,7 +37,11 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def test_a_file_is_not_written_through_a_link(tmp_path):
-  """A stranger's work directory may hold one, by the name of our temporary file."""
+  """A file that replaces a link does not change the link's target.
+
+  A work directory of somebody else may hold a link, also by the name of our temporary
+  file.
+  """
   (tmp_path / "thesis").write_text("precious")
   for name in ("evaluation.json.tmp", "evaluation.json"):
     (tmp_path / name).unlink(missing_ok=True)
@@ -51,7 +55,10 @@ def test_a_file_is_not_written_through_a_link(tmp_path):
 
 
 def test_names_of_the_most_bytes_are_written(tmp_path):
-  """Of 255 bytes; letters beyond ASCII take two to four."""
+  """Names of 255 bytes, the most that a file may have, are written.
+
+  Letters beyond ASCII take two to four bytes.
+  """
   for name in ("x" * 255, "画" * 85, "é" * 127):
     files.write_bytes(str(tmp_path / name), b"content")
     assert (tmp_path / name).read_bytes() == b"content"

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, one place in a notebook, plain lines in a log."""
+"""Progress: a bar on a terminal or in a notebook, plain lines in a log."""
 
 import io
 import os
@@ -41,7 +41,7 @@ def test_a_log_has_plain_lines(tmp_path):
       r"training: \d/6 steps \(\d+%\), \d\d:\d\d elapsed, (\d\d:\d\d|\?) left"
       r"(, 82\.00 nats/image)?", line) for line in bars)
   assert len(bars) >= 2 and bars[-1].startswith("training: 6/6 steps (100%)")
-  # What is short has no line, and nothing is glued to another line.
+  # Short tasks have no line of progress. No line is joined to another one.
   assert sorted(set(lines) - set(bars)) == sorted(
       [*(f"step {n}: validation" for n in range(6)), "test: 82.000 nats/image"])
 
@@ -58,16 +58,16 @@ def test_a_terminal_has_a_bar(terminal, moves):
   try:
     while piece := os.read(leader, 4096):
       text += piece
-  except OSError:  # how Linux ends a terminal
+  except OSError:  # Linux ends a terminal with this error
     pass
   assert process.wait() == 0
-  # The terminal itself ends lines in "\r\n".
+  # The terminal itself ends lines with "\r\n".
   assert (b"\r" in text.replace(b"\r\n", b"\n")) == moves
   assert b"6/6" in text and b"test: 82.000 nats/image\r\n" in text
 
 
 class Place:
-  """A place below a cell, as `IPython.display.display` gives one."""
+  """A stand-in for the handle that `IPython.display.display` returns."""
 
   def __init__(self, content):
     self.texts = [content["text/plain"]]
@@ -79,7 +79,7 @@ class Place:
 
 @pytest.fixture
 def notebook(monkeypatch):
-  """The places of a notebook's bars, in the order in which they appear."""
+  """Return the places of a notebook's bars in order, and the kernel."""
   places = []
 
   def display(content, raw, display_id):
@@ -105,11 +105,11 @@ def run_cell():
 def test_a_notebook_has_a_bar_in_one_place(notebook, capsys):
   places, kernel = notebook
   run_cell()
-  training, validating = places  # all validations in the same one
+  training, validating = places  # all validations share a place
   assert training.texts[-1].startswith("training: 100%") and "4/4" in training.texts[-1]
-  assert validating.texts[-1] == ""  # nothing stale is left
+  assert validating.texts[-1] == ""  # no old text remains
   assert validating.texts.count("") == 4
-  kernel.execution_count = 2  # another cell, another place
+  kernel.execution_count = 2  # another cell has other places
   run_cell()
   assert len(places) == 4
   assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""README and docs/: the code runs as pasted, and what they name is there."""
+"""README and docs/: the code runs as pasted, and all that they name exists."""
 
 import re
 
@@ -31,7 +31,10 @@ def test_links_and_pictures_are_there(page):
 
 
 def test_the_package_indexs_page_works_there():
-  """It is shown without the files beside it."""
+  """The description on the package index has only absolute links.
+
+  The index shows it without the files beside it.
+  """
   name, = re.findall(
       r"^long_description = file: (\S+)$", (ROOT / "setup.cfg").read_text(), re.M)
   text = (ROOT / name).read_text()
@@ -51,7 +54,10 @@ def test_programs_and_configs_that_are_named_exist(page):
 
 
 def test_the_page_of_fields_is_that_of_the_code():
-  """`python experiments/make_configuration_docs.py` writes it anew."""
+  """docs/configuration.md is what the code describes.
+
+  `python experiments/make_configuration_docs.py` writes it.
+  """
   page = (ROOT / "docs" / "configuration.md").read_text()
   assert page == help_text.configuration_page()
 

@@ -1,4 +1,4 @@
-"""Ablations: what is trained, what is compared, and what is left alone."""
+"""Ablations: what is trained and compared, and what stays untouched."""
 
 import json
 import re
@@ -24,7 +24,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """Three runs on binary digits, from the command line."""
+  """Run an ablation of three models on binary digits from the command line."""
   workdir = tmp_path_factory.mktemp("ablation") / "depth"
   arguments = [
       "--configs=pixel_cnn_mnist:smoke", "--vary=model.layers=1,2,3",
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 
 
 def narrow(table):
-  """A table whose columns are not aligned."""
+  """Return a table without the spaces that align its columns."""
   return re.sub(" +", " ", table)
 
 
@@ -60,7 +60,7 @@ def test_the_table_holds_the_figures_of_the_runs(finished):
     assert f"| {nats:.2f} +/- {error:.2f} | {nats - best:.2f} |" in row
     parameters.append(record["parameters"])
     assert f"{parameters[-1]:,}" in row
-  # Each layer of the PixelCNN has the same number of parameters.
+  # All layers of the PixelCNN have the same number of parameters.
   assert parameters[2] - parameters[1] == parameters[1] - parameters[0] > 0
   assert Image.open(workdir / "results.png").format == "PNG"
 
@@ -77,7 +77,7 @@ def test_the_same_command_trains_what_is_missing_only(finished):
   expected = json.loads(evaluation.read_text())
   table = (workdir / "results.md").read_text()
   (workdir / "results.md").unlink()
-  # What is done is all there as soon as the first run is looked at.
+  # All finished runs are in the results as soon as the first run is looked at.
   variants = ablation.make_variants(
       ["pixel_cnn_mnist:smoke"], ["model.layers=1,2,3"], TINY)
   with pytest.MonkeyPatch.context() as patch:
@@ -90,7 +90,7 @@ def test_the_same_command_trains_what_is_missing_only(finished):
       ablation.ablate(variants, str(workdir))
   assert (workdir / "results.md").read_text() == table
   (workdir / "results.md").unlink()
-  evaluation.unlink()  # as if it had been killed
+  evaluation.unlink()  # as if the run had been killed
   result = run_program("ablate.py", *arguments)
   assert result.returncode == 0, result.stderr
   assert [(workdir / name / layout.METRICS).read_bytes() for name in names] == before
@@ -121,7 +121,7 @@ def test_the_papers_tables():
     variants = ablation.make_variants(ablation.TABLES[table])
     assert any(v.name == f"row_lstm_cifar10_{function}" for v in variants)
     for variant in variants:
-      # The figure stands in the config's own docstring, too.
+      # The paper's figure is also in the docstring of the config.
       assert f"Paper: {variant.paper:.2f} bits/dim" in (
           configs.CONFIGS[variant.name].__doc__)
   assert sum(map(len, ablation.TABLES.values())) == 10
@@ -156,7 +156,7 @@ def test_what_cannot_be_compared(configs, vary, settings, message):
     ablation.make_variants(configs, vary, settings)
 
 
-# ablate.py, but for the training.
+# ablate.py without the training.
 PLANNED = f"""
 import runpy, sys
 sys.path[:0] = {PATHS}
@@ -203,7 +203,7 @@ def test_nothing_is_trained_if_one_of_them_cannot_be(tmp_path, finished):
 
 
 @pytest.mark.parametrize("every, message", [
-    (4, "became nan"),  # in a step
+    (4, "became nan"),  # in a training step
     (1, "Validation at step 2: .* not finite")])
 def test_a_run_that_diverges_does_not_stop_the_others(
     tmp_path, capsys, every, message):
@@ -237,7 +237,7 @@ def test_bounds_are_called_bounds():
   assert "| <= 1.5000 | <= 1.0000 +/- 0.2500 | | 3.20 |" in table
   assert "| 1.5000 | 1.5000 +/- 0.2500 | 0.2500 | 3.20 |" in table
   assert "<=: an upper bound." in table and "1 cpu and 1 gpu, JAX 1," in table
-  # Each is compared with those on its own data.
+  # Each run is compared with the runs on its own data.
   table = narrow(ablation.format_results([record, other]))
   assert "0.0000 | 3.20 | some |" in table and "0.0000 | 3.20 | other |" in table
 

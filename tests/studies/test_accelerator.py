@@ -1,4 +1,4 @@
-"""The program that measures all of an accelerator: every kind of part, on a CPU."""
+"""The program that measures an accelerator: each kind of measurement, on a CPU."""
 
 import dataclasses
 import gc
@@ -96,7 +96,7 @@ def test_few_programs_are_prepared_at_a_time_and_none_after_the_time(
       [part(name) for name in "abcde"], [part("f")]])
   problems = accelerator.measure_all(
       accelerator.SMOKE, "float32", str(tmp_path), 1.0, lambda _: None)
-  # After 80 s of 60 no other program is prepared.
+  # The time limit is 60 s. After 80 s no further program is prepared.
   assert [sorted(events[i:i + 2]) for i in range(0, len(events), 2)] == [
       [f"{verb} {name}" for name in pair] for pair in ("ab", "cd")
       for verb in ("prepare", "time")]
@@ -104,10 +104,13 @@ def test_few_programs_are_prepared_at_a_time_and_none_after_the_time(
 
 
 def test_what_was_timed_is_freed(tmp_path, monkeypatch):
-  """Also the step whose memory the largest batch follows from."""
+  """The arrays of a measured program are freed before the next measurement.
+
+  This includes the step that shows how much memory a batch takes.
+  """
 
   class Arrays:
-    """In place of a program's arguments."""
+    """A stand-in for a program's arguments."""
 
   held = []
 
@@ -138,7 +141,8 @@ def test_what_was_timed_is_freed(tmp_path, monkeypatch):
   assert not accelerator.measure_all(plan, "float32", str(tmp_path), 60.0, look)
   (own, _), (largest, _), *choices = held
   assert own == 16 < largest and len(choices) == 2
-  # The rates, the two steps, the training, and then the two choices.
+  # The measurements in order: the rates, the two steps, the training and the two
+  # choices.
   assert alive == [[], [largest], [], [], [16], []]
 
 
@@ -160,7 +164,7 @@ def test_the_largest_batch():
   config = load_config("row_lstm_cifar10:smoke")
   state = accelerator._state_bytes(config)
 
-  # A device has 8 of 16 images, and each takes 1,000 bytes.
+  # Each of the two devices has 8 of 16 images. An image takes 1,000 bytes.
   memory = int((100_500 + state) / 0.9)
   assert accelerator.largest_batch(
       state + 8_000, config, 2, memory) == 2 * 96
@@ -171,7 +175,7 @@ def test_the_largest_batch():
 
 
 def test_the_plan_is_of_what_there_is():
-  """Names and fields of the full plan, which no test runs."""
+  """The full plan, which no test runs, names configs and fields that exist."""
   plan = accelerator.FULL
   for name in {*plan.steps, *plan.scans, plan.sampling, plan.training}:
     load_config(name)

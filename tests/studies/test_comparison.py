@@ -1,4 +1,4 @@
-"""Models beside each other and beside codecs."""
+"""Tables that compare models with each other and with codecs."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from pixelrnn_jax.studies.comparison import Row, compare, format_comparison
 
 
 def cells(table, name):
-  """The cells of the row that begins with `name`."""
+  """Return the cells of the row that begins with `name`."""
   [line] = [line for line in table.splitlines() if line.startswith(f"| {name}")]
   return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -44,7 +44,10 @@ def make_rows(bits, bound=()):
 
 
 def test_paired_errors():
-  """What is hard for both does not count; blocks are what is independent."""
+  """The error of a difference is over pairs, and over independent blocks.
+
+  Images that are hard for both models do not add to it.
+  """
   rng = np.random.default_rng(0)
   hard = rng.normal(3, 1, 120)
   groups = np.arange(120) // 10

@@ -1,4 +1,4 @@
-"""Reading compiled programs, on recorded lines of them: no compiler is needed."""
+"""Summaries of compiled programs, from recorded text. No compiler is needed."""
 # ruff: noqa: E501
 
 import dataclasses
@@ -11,7 +11,8 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.ops.choices import DEFAULTS
 from pixelrnn_jax.studies import compiled
 
-# Of a v5e's program, cut: a loop over 12 layers, in it a scan of 63 steps.
+# Shortened text of a program for a v5e. It has a loop over 12 layers, and in it a scan
+# of 63 steps.
 TPU = r"""HloModule jit_step, is_scheduled=true
 
 %fused_computation.1 (param_0: f32[8,128]) -> f32[8,128] {
@@ -58,7 +59,7 @@ def test_a_tpu_program_is_counted_through_its_loops():
   summary = compiled.summarize_tpu(TPU, clock=1e6)
   assert summary.iterations == 12 + 12 * 63
   assert summary.kernels == 12 * 63 + 12 + 2
-  # A copy that says nothing belongs to the loop around it.
+  # A copy without metadata belongs to the loop around it.
   assert summary.parts == {
       "scan backward": 12 * 63 * 1.0, "layers forward": 12 * 0.5, "head": 3.0,
       "other": 0.04}
@@ -79,7 +80,7 @@ def test_two_runs_side_by_side():
   again = compiled.from_record(json.loads(json.dumps(dataclasses.asdict(before))))
   assert again == before and again.key() == after.key()
   text = "\n".join(compiled.lines(after, again))
-  # 197e9 operations in 2 ms are half of 197e12 a second.
+  # 197e9 operations in 2 ms are half of 197e12 operations a second.
   assert "50.0%" in text and "0.50" in text and "before       4.00" in text
   with pytest.raises(InputError, match="--json"):
     compiled.from_record({"config": "quickstart"})
@@ -92,8 +93,8 @@ def test_choices_are_those_of_the_target():
   assert config.model.choices == dataclasses.replace(DEFAULTS["tpu"], unroll=7)
 
 
-# Of an H100's program, cut: what its thunks are of, and the thunks in turn. A loop over
-# 2 layers, in it a scan of 7 steps.
+# Shortened text of a program for an H100: the metadata of its thunks, and the thunks in
+# order. It has a loop over 2 layers, and in it a scan of 7 steps.
 GPU = TPU.replace("constant(63)", "constant(7)").replace("constant(12)", "constant(2)")
 METADATA = "".join(
     f'thunk_metadata {{\n  thunk_info {{\n    profile_annotation: "{name}"\n    thunk_id: {number}\n  }}\n}}\n'
@@ -125,7 +126,8 @@ def test_a_gpu_program_is_counted_through_its_loops():
   summary = compiled.summarize_gpu(GPU, THUNKS, METADATA)
   assert summary.iterations == 2 + 2 * 7
   assert summary.launches == 1 + 2 + 2 * 7
-  # Once the head's product, twice two copies, 14 times the scan's, once the last copy.
+  # Kernels: the head's product once, two copies twice, the scan's 14 times, and the
+  # last copy once.
   assert summary.kernels == 1 + 2 * 2 + 2 * 7 + 1
   assert summary.parts == {
       "scan backward": 14, "head": 1, "layers forward": 2, "other": 3}

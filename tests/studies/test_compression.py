@@ -1,4 +1,4 @@
-"""Files of compressed images: from image files and back to the same."""
+"""Compression of image files to one file, and back to the same images."""
 
 import os
 
@@ -27,7 +27,7 @@ def run():
 
 @pytest.fixture(autouse=True)
 def loaded(run, monkeypatch, tmp_path):
-  """`run` is what every work directory holds; tests run in an empty folder."""
+  """Make `run` the content of every work directory; use an empty folder."""
   monkeypatch.setattr(compression, "load_run", lambda *_: run)
   monkeypatch.chdir(tmp_path)
 
@@ -44,7 +44,7 @@ def write(folder, names, images):
 
 
 def compress(*patterns, **changes):
-  # One image on each of two devices: one program for all numbers of images.
+  # Each of two devices takes one image. So one program fits all numbers of images.
   arguments = dict(output="out.prnn", compare=False, batch_size=1) | changes
   return compression.compress_images("run", patterns, **arguments)
 
@@ -174,7 +174,7 @@ def test_the_table_is_of_the_same_images(run):
 
 
 def test_the_program(tmp_path):
-  """Digits with the packaged model, there and back."""
+  """The program compresses digits with the packaged model and restores them."""
   images = np.zeros((2, 28, 28), np.uint8)
   images[0, 5:20, 14], images[1, 8:12, 6:20] = 255, 255
   write(tmp_path / "digits", ["one.png", "minus.png"], images)

@@ -1,4 +1,4 @@
-"""Other codecs: that what they wrote is the images, without loss."""
+"""Other image codecs: they restore the images without loss."""
 
 import io
 import shutil
@@ -27,15 +27,15 @@ def test_every_codec_is_without_loss(levels, channels):
     content = encode(pixels, levels)
     if name == "JBIG2":
       assert content[:4] == b"\x97JB2"
-      continue  # Pillow does not read it
+      continue  # Pillow cannot read it
     decoded = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    if levels == 2 and channels == 1:  # black and white
+    if levels == 2 and channels == 1:  # black and white images
       decoded = decoded > 127
     np.testing.assert_array_equal(decoded, np.broadcast_to(pixels, decoded.shape))
 
 
 def test_a_bit_is_a_bit():
-  """Of two levels: 8 values in a byte, and not a byte for each."""
+  """Codecs store an image of two levels in about 1 bit a value, not in 8."""
   noise = np.random.default_rng(0).integers(0, 2, (128, 128, 1), np.uint8)
   for name, encode in image_codecs.available(2).items():
     assert 2048 < len(encode(noise, 2)) < 1.15 * 2048, name
@@ -44,7 +44,7 @@ def test_a_bit_is_a_bit():
 def test_images_side_by_side():
   images = images_of(256, 3)
   full = image_codecs.sheet(images)
-  assert full.shape == (4 * 5, 2 * 8, 3)  # about a square
+  assert full.shape == (4 * 5, 2 * 8, 3)  # nearly square
   for n, image in enumerate(images):
     row, column = divmod(n, 2)
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Times that are known beforehand, and the comparison of the samplers."""
+"""Timing with known times, and the comparison of the samplers."""
 
 import time
 
@@ -13,7 +13,7 @@ TINY = dict(image_shape=(2, 3, 1), levels=2, hidden=3, layers=1, head_features=3
 
 
 def test_the_first_call_compiles_and_the_median_counts(monkeypatch):
-  clock = iter([0, 10, 20, 21, 30, 35, 40, 42])  # calls of 10, 1, 5 and 2 seconds
+  clock = iter([0, 10, 20, 21, 30, 35, 40, 42])  # calls take 10, 1, 5 and 2 s
   monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
   calls = []
   timing = sampling_speed.time_calls(lambda: calls.append(1), 3)

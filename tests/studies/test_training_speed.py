@@ -1,4 +1,4 @@
-"""What the benchmark counts, and that it runs."""
+"""The benchmark of training: it counts the right work, and it runs."""
 
 import dataclasses
 
@@ -15,14 +15,15 @@ from pixelrnn_jax.studies import training_speed
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_operations_of_a_network_counted_by_hand(kind):
-  # One channel: the only hidden weights are the 7x7's centre and the future.
+  # With one channel, masks hide only future positions and, in the first 7x7 layer, the
+  # centre.
   model = build_model(ModelConfig(
       kind, (2, 3, 1), levels=2, hidden=4, layers=5, head_features=6))
-  h, first = 4, 24 * 8  # 24 visible taps, 1 to 2h
+  h, first = 4, 24 * 8  # 24 visible taps, from 1 to 2h features
   head = 8 * 6 + 6 * 6 + 6 * 1
   layer = {
-      "pixel_cnn": 8 * 4 + 5 * 4 * 4,  # 1x1, then 5 visible taps
-      "row_lstm": 2 * 8 * 16 + 3 * 4 * 16,  # 2 visible taps; 3 state taps
+      "pixel_cnn": 8 * 4 + 5 * 4 * 4,  # a 1x1 layer, then 5 visible taps
+      "row_lstm": 2 * 8 * 16 + 3 * 4 * 16,  # 2 visible taps, and 3 taps of the state
       "diagonal_bilstm": 2 * (8 * 16 + 2 * 4 * 16),
   }[kind] + h * 8
   expected = 2 * 6 * (first + 5 * layer + head)
@@ -35,15 +36,17 @@ def test_a_measurement_is_of_the_function_that_was_run():
   assert [m.name for m in measured] == [
       f"scan, {i}{n}: {d}" for i in ("fused", "autodiff") for n in ("", ", 1 device")
       for d in ("forward", "forward + backward")]
-  # 8x8 image, h = 12: 64 positions, batch 2, 3 taps of 12 by 48.
+  # An 8x8 image has 64 positions. The batch is 2 and h is 12. A product has 3 taps of
+  # 12 by 48 weights.
   forward, both = measured[0].work, measured[1].work
   assert forward.operations == 2 * 64 * 2 * 3 * 12 * 48
   assert both.operations == 3 * forward.operations
-  # A value for each gate and the state; then six derivatives twice, and six more.
+  # The forward pass moves a value for each of the four gates and the state. The
+  # backward pass moves six derivatives twice, and six more values.
   assert forward.bytes == 4 * 64 * 2 * 12 * 5
   assert both.bytes == 4 * 64 * 2 * 12 * (5 + 2 * 6 + 6)
   assert (forward.tanh, both.tanh) == (64 * 2 * 12 * 5, 64 * 2 * 12 * 5)
-  # The same work, whatever runs it: the loops differ by what they copy only.
+  # All loops do the same work. They differ only in what they copy.
   assert all(m.work in (forward, both) for m in measured)
   rates = training_speed.Rates(1e9, 1e8, 1e7)
   for m in measured:

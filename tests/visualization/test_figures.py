@@ -1,4 +1,4 @@
-"""What the diagrams show: the numbers that went in."""
+"""Figures: they show the numbers that they are given."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_probabilities(number, channels, across):
     for c, panel in enumerate(maps):
       drawn = panel.images[0]
       np.testing.assert_array_equal(drawn.get_array(), probabilities[n, ..., c])
-      assert drawn.get_clim() == (0, 1)  # so that colours can be compared
+      assert drawn.get_clim() == (0, 1)  # makes colours comparable
   titles = [axes.get_title() for axes in figure.axes]
   assert titles.count("image") == across
 
@@ -104,7 +104,8 @@ def test_nll(number, channels, levels):
 
 
 def test_receptive_field():
-  # Row 2 and the pixel (1, 3) are to come: what is seen there must show.
+  # Row 2 and the pixel (1, 3) are in the future of (1, 2). If the model sees them, the
+  # figure must show it.
   field = np.array([[0, 1e-6, 2, 0], [3, 0, 0, 0.5], [0, 0, 4, 0]])
   empty = np.zeros((3, 4))
   figure = figures.receptive_field_figure([field, empty], ["one", "none"], (1, 2))
@@ -124,7 +125,7 @@ def test_receptive_field():
     frame, = axes.patches
     assert (frame.get_y() + 0.5, frame.get_x() + 0.5) == (1, 2)
   assert above.get_title() == "one"
-  # The legend's colours are those of the pixels.
+  # The legend has the colours of the pixels.
   colours = {
       text.get_text(): patch.get_facecolor() for text, patch in zip(
           figure.legends[0].texts, figure.legends[0].get_patches(), strict=True)}
@@ -153,7 +154,7 @@ def test_runs_of_very_different_lengths(length, scale):
             (("a", 100), ("b", length), ("c", 200), ("d", 300))]
   axes, = figures.curves_figure(curves, "nats", "title").axes
   assert axes.get_xscale() == scale
-  # The legend of many runs is beside the diagram.
+  # With many runs, the legend is beside the diagram.
   assert axes.get_legend().get_bbox_to_anchor().x0 >= axes.bbox.x1
 
 
@@ -171,7 +172,7 @@ def test_the_start_of_a_curve_does_not_flatten_the_rest(first, cut):
 @pytest.mark.parametrize("steps", [10, 100, 10_000])
 @pytest.mark.parametrize("worse", [3.0, 250.0, 1e5])
 def test_no_run_is_outside_the_axis(steps, worse):
-  """Of runs of other lengths and levels, the late part of each line is shown."""
+  """The axis shows the late part of each line, whatever its length and level."""
   good = [(step, 100 + 400 / step) for step in range(1, 101)]
   other = [(step * steps // 10, worse + 50 / step) for step in range(1, 11)]
   figure = figures.curves_figure(
@@ -183,12 +184,15 @@ def test_no_run_is_outside_the_axis(steps, worse):
 
 
 def test_names_of_users_are_no_formulas(tmp_path):
-  """Matplotlib reads `$x$` as mathematics, and fails where it is none."""
+  """Dollar signs in the names of users are not read as mathematics.
+
+  Matplotlib reads `$x$` as mathematics, and fails if it is not valid.
+  """
   curves = [("a$x^^$", [(1, 2.0), (2, 1.0)], [(2, 1.5)]), ("b$", [(1, 2.0)], [])]
   figure = figures.curves_figure(curves, "nats", r"folder /home/$x^^$y (3 images)")
   figures.save_figure(figure, str(tmp_path / "a.png"))
   assert figure.get_suptitle().replace("\\$", "$").startswith("folder /home/$x^^$y")
-  errors = [0.1, np.nan]  # of one image there is none
+  errors = [0.1, np.nan]  # a single image has no standard error
   figure = figures.ablation_figure([1.0, 2.0], errors, [False, False], [None, None],
                                    curves, "nats", "$")
   figures.save_figure(figure, str(tmp_path / "b.png"))

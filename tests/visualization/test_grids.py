@@ -1,4 +1,4 @@
-"""Pictures, pixel by pixel."""
+"""Pictures of images, checked pixel by pixel."""
 
 
 import numpy as np
@@ -18,7 +18,7 @@ from pixelrnn_jax.visualization.grids import (
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid(tmp_path, channels):
   images = np.zeros((3, 2, 4, channels), np.uint8)
-  images[0] = 4  # the highest of 5 levels
+  images[0] = 4  # the highest value of 5 levels
   images[1, 0, 0] = 1
   path = tmp_path / "grid.png"
   save_grid(images, str(path), levels=5, columns=2, scale=8)
@@ -36,8 +36,8 @@ def test_grid(tmp_path, channels):
 
 
 @pytest.mark.parametrize("number, height, width, scale", [
-    (16, 28, 28, 6),  # 192 pixels an image
-    (64, 28, 28, 5), (100, 28, 28, 4),  # 1280 pixels the picture
+    (16, 28, 28, 6),  # an image has at most 192 pixels
+    (64, 28, 28, 5), (100, 28, 28, 4),  # a picture has at most 1280
     (4, 10, 64, 3), (2500, 28, 28, 1)])
 def test_the_default_scale(tmp_path, number, height, width, scale):
   path = str(tmp_path / "grid.png")
@@ -70,7 +70,10 @@ def test_bad_input_writes_nothing(tmp_path, images, options, message):
 
 
 def some_completions(channels, number=2):
-  """Images, a mask and three completions of each, that agree where it is true."""
+  """Return images, a mask and three completions of each image.
+
+  They agree where the mask is true.
+  """
   rng = np.random.default_rng(0)
   images = rng.integers(0, 5, (number, 4, 6, channels), np.uint8)
   known = rng.random((number, 4, 6)) < 0.5
@@ -86,7 +89,8 @@ def test_completions(tmp_path, channels):
   picture = np.asarray(Image.open(path))
   gap, high, wide = 6, 4 * scale, 6 * scale
   assert picture.shape == (2 * high + 3 * gap, 5 * wide + 10 * gap, 3)
-  # Hidden, three completions, original; the three parts are further apart.
+  # A strip shows the masked image, three completions and the original. The gaps between
+  # these three parts are larger.
   lefts = np.cumsum([gap, wide + 3 * gap, wide + gap, wide + gap, wide + 3 * gap])
   rest = np.ones(picture.shape[:2], bool)
   for n in range(2):
@@ -102,7 +106,7 @@ def test_completions(tmp_path, channels):
     mask = known[n].repeat(scale, 0).repeat(scale, 1)
     expected = np.broadcast_to(whole[0], panels[0].shape)[mask]
     np.testing.assert_array_equal(panels[0][mask], expected)
-    # Where pixels are hidden there are stripes, whatever the image.
+    # Hidden pixels are striped, whatever the image.
     colours = np.unique(panels[0][~mask].reshape(-1, 3), axis=0)
     np.testing.assert_array_equal(colours, sorted(HIDDEN))
   assert (picture[rest] == BACKGROUND).all()
@@ -113,7 +117,8 @@ def test_many_completions_fill_several_columns(tmp_path):
   path = tmp_path / "a.png"
   save_completions(images, known, completions, str(path), levels=5, scale=1)
   picture = np.asarray(Image.open(path))
-  # round(sqrt(40 x 4 / (5 x 6))) = 2 columns of 20 strips; gaps of 1, 3 and 6.
+  # There are round(sqrt(40 x 4 / (5 x 6))) = 2 columns of 20 strips. The gaps are 1, 3
+  # and 6.
   strip = 5 * 6 + 2 + 2 * 3
   assert picture.shape == (20 * 5 + 1, 2 * strip + 6 + 2, 3)
   for n in (0, 1, 7, 39):
@@ -159,7 +164,7 @@ def test_grown_images_stand_beside_their_small_one(tmp_path):
   for n in range(2):
     top = gap + n * (64 + gap)
     left = gap
-    # Each of its pixels is as large as the 2 x 2 that it stands for.
+    # A pixel of the small image is as large as the 2 x 2 pixels that it stands for.
     enlarged = np.kron(small[n, ..., 0], np.ones((32, 32))) * 63.75
     for image, next_gap in (
         (enlarged, 3 * gap), *((large(x), gap) for x in grown[n][:-1]),

@@ -1,4 +1,4 @@
-"""The learning curve that grows in a notebook."""
+"""The learning curve that grows in a notebook during training."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from pixelrnn_jax.visualization import live_curve
 
 @pytest.mark.parametrize("seconds, times", [(0, 6), (1e9, 3)])
 def test_the_curve_grows(tmp_path, monkeypatch, seconds, times):
-  """Drawn anew at each line, or only at the first one and at validations."""
+  """The curve is drawn at each line, or only at the first one and at validations."""
   config = prnn.load_config("quickstart:smoke")
   config.model.kind, config.model.hidden = "pixel_cnn", 2
   config.data.max_images, config.data.validation_images = 32, 2
@@ -32,9 +32,9 @@ def test_the_curve_grows(tmp_path, monkeypatch, seconds, times):
   assert not first
   train(config, str(tmp_path), on_metrics=curve)
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  assert len(lines) == 6  # 4 of training, 2 of validation
+  assert len(lines) == 6  # 4 of training and 2 of validation
   assert len(first + updates) == times
-  assert len({*first, *updates}) == len(first + updates)  # each one shows more
+  assert len({*first, *updates}) == len(first + updates)  # each shows more
   assert updates[-1] == (tmp_path / "samples" / "curves.png").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run, from Python and from the command line."""
+"""Pictures of a run, made from Python and from the command line."""
 
 import dataclasses
 import pathlib
@@ -32,7 +32,7 @@ from pixelrnn_jax.visualization.grids import HIDDEN, save_completions, save_grid
 
 
 def make_run(workdir, name, **model):
-  """A work directory with an untrained checkpoint, of step 0."""
+  """Make a work directory with an untrained checkpoint of step 0; return its path."""
   config = prnn.load_config(f"{name}:smoke")
   config.model = dataclasses.replace(
       config.model, hidden=4, layers=1, head_features=4, **model)
@@ -53,7 +53,7 @@ def make_run(workdir, name, **model):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-  """Work directories: binary 28 x 28 and colour 5 x 7."""
+  """Make runs on binary 28 x 28 images, on 5 x 7 ones in colour, and of two scales."""
   folder = tmp_path_factory.mktemp("runs")
   return {
       "binary": make_run(folder / "binary", "diagonal_bilstm_mnist"),
@@ -134,11 +134,12 @@ def test_completions_of_the_users_files(runs, tmp_path):
   path = run_pictures.draw_completions(
       str(runs["colour"]), completions=1, patterns=[str(tmp_path / "*.png")],
       output=str(tmp_path / "out.png"))
-  scale = 192 // 7  # two strips of three images, 27 pixels a value
+  # Two strips of three images. A value takes 27 x 27 pixels.
+  scale = 192 // 7
   gap = scale * 7 // 16
   picture = np.asarray(Image.open(path))[:2 * 5 * scale + 3 * gap]
   assert picture.shape[1] == 3 * 7 * scale + 8 * gap
-  # The last image that was read is the one in the lower right corner.
+  # The image in the lower right corner is the last one that was read.
   corner = picture[-5 * scale - gap:-gap, -7 * scale - gap:-gap]
   np.testing.assert_array_equal(corner[::scale, ::scale], image)
   left = picture[-5 * scale - gap:-gap, gap:7 * scale + gap]
@@ -186,7 +187,7 @@ def test_chosen_images_of_a_split(runs):
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """The arguments of every figure that is made."""
+  """Return a list that records the arguments of every figure."""
   calls = []
 
   def spy(original):
@@ -234,7 +235,8 @@ def test_receptive_field_of_a_run_and_of_a_config(runs, tmp_path, drawn, monkeyp
   np.testing.assert_array_equal(shown, np.asarray(field).sum(axis=-1))
   assert pixel == (2, 3) and "step 0" in names[0]
 
-  config.model.dtype = "bfloat16"  # drawn in float32: the same pixels are seen
+  # Figures are drawn in float32, so they show the same pixels.
+  config.model.dtype = "bfloat16"
   path = run_pictures.draw_receptive_field(config, pixel=(2, 3))
   assert path == "runs/pictures/pixel_cnn_cifar10_smoke_receptive_field_2_3.png"
   assert Image.open(path).format == "PNG"
@@ -254,7 +256,7 @@ def write_metrics(workdir, description):
             step, {f"{part}/{name}": value for name, value in figures.items()},
             f"{description}, {part}")
   with open(workdir / layout.METRICS, "a") as file:
-    file.write('{"step": 15, "train/nats_per')  # killed while it wrote
+    file.write('{"step": 15, "train/nats_per')  # a writer that was killed
 
 
 def test_curves(runs, tmp_path, drawn, monkeypatch):
@@ -274,7 +276,7 @@ def test_curves(runs, tmp_path, drawn, monkeypatch):
       [("a", *nats)], "NLL, nats per image",
       "train: digits, train; validation: digits, validation", "steps")
   assert drawn[1][:2] == ([("a", *nats), ("b", *nats)], "NLL, nats per image")
-  # Figures on different data say of which is what.
+  # Figures on different data name the data of each run.
   assert "a: train: digits, train;" in drawn[1][2]
   assert "b: train: letters, train;" in drawn[1][2]
   (tmp_path / "e").mkdir()
@@ -309,7 +311,10 @@ def test_bad_curves(runs, workdirs, arguments, message):
 
 
 def test_one_path_is_a_list_of_one(runs, tmp_path):
-  """Not of its letters, the first of which is the folder of everything."""
+  """A single path is a list of one, and not a list of its letters.
+
+  The first letter would be the root folder.
+  """
   path = tmp_path / "a.png"
   Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(path)
   for name in (str(path), path):
@@ -389,8 +394,8 @@ def test_a_binary_model_takes_no_pixels(runs):
     run_pictures.draw_conditionals(str(runs["binary"]), pixels=[(0, 0)])
 
 
-# The command line, of sample.py if no other is named: flags, what it prints, {run} a
-# work directory of above.
+# Rows of the command line: the flags, and what the program prints. The program is
+# sample.py if no other is named. {run} is a work directory of `runs`.
 
 GOOD = {
     "samples": (["--workdir={binary}", "--num=5"], "samples_step_00000000_seed_0.png"),
@@ -440,7 +445,10 @@ BAD = {
 
 @pytest.fixture
 def answer(runs, tmp_path):
-  """Calls the program, from an empty directory where it leaves nothing."""
+  """Return a function that runs the program in an empty directory.
+
+  It asserts that the program leaves no files there.
+  """
 
   def call(arguments):
     Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "good.png")
