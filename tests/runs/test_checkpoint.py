@@ -23,7 +23,7 @@ from pixelrnn_jax.runs.state import TrainState, init_state
 
 @pytest.fixture
 def parts(tiny_config):
-  """A state and a data iterator."""
+  """Return a train state, and a function that makes a data iterator."""
   model = build_model(tiny_config.model)
   optimizer = make_optimizer(tiny_config.optimizer, tiny_config.train.steps)
   state = init_state(
@@ -33,7 +33,7 @@ def parts(tiny_config):
 
 
 def at(state, step):
-  """The state, told apart by its step."""
+  """Return the state with another step and other parameters for each step."""
   params = jax.tree.map(lambda x: x + np.float32(step), state.params)
   return state.replace(step=np.int32(step), params=params)
 
@@ -58,12 +58,16 @@ def test_state_and_data_come_back(tmp_path, parts):
   assert restored.info.validation_nats == 1.5
   assert restored.info.devices == jax.device_count()
   assert restored.damaged == []
-  for _ in range(10):  # into the next epoch
+  # The batches go on into the next epoch.
+  for _ in range(10):
     np.testing.assert_array_equal(next(iterator), next(other))
 
 
 def test_parameters_alone_and_older_checkpoints(tmp_path, parts):
-  """Version 0.1 had one item, `state`, for the whole train state."""
+  """Parameters are read without the rest, also from checkpoints of version 0.1.
+
+  Version 0.1 kept the whole train state in one item, `state`.
+  """
   state, make_iterator = parts
   iterator = make_iterator()
   next(iterator)
@@ -147,7 +151,10 @@ def test_a_path_with_wildcards(tmp_path, parts, name):
 
 
 def test_what_cannot_be_read_back_is_not_kept(tmp_path, parts, monkeypatch):
-  """The last good one is deleted only when the new one is known to be good."""
+  """A new checkpoint that cannot be read back is not kept, and deletes no other.
+
+  The last good checkpoint is deleted only when the new one is known to be good.
+  """
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
     checkpoints.save(1, at(state, 1), make_iterator(), None)
@@ -171,7 +178,10 @@ def test_what_cannot_be_read_back_is_not_kept(tmp_path, parts, monkeypatch):
 
 
 def test_what_cannot_be_read_just_now_is_not_deleted(tmp_path, parts):
-  """It may be the best one, on a disk that fails for a moment."""
+  """A checkpoint that cannot be read for a moment is not deleted.
+
+  It may be the best one, on a disk that fails for a moment.
+  """
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
     checkpoints.save(1, at(state, 1), make_iterator(), 1.0)
@@ -209,7 +219,10 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_once(
 
 
 def test_writes_that_fail_late_are_silent(tmp_path, parts, monkeypatch):
-  """Of many writes, the first to fail is raised; the others end in threads."""
+  """The first of many failing writes raises an error. The others print nothing.
+
+  They end later, in threads.
+  """
   _, make_iterator = parts
   rng = np.random.default_rng(0)
   params = {f"a{i}": rng.random(16_000, np.float32) for i in range(40)}
@@ -308,7 +321,7 @@ def test_any_damaged_file_falls_back(tmp_path, parts, damage, capsys):
     assert equal(checkpoints.restore(state).state, at(state, 2))
 
 
-# TensorStore's callbacks may find Orbax's event loop closed.
+# Callbacks of TensorStore may run after Orbax has closed its event loop.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [truncate, empty, remove, make_directory])
 def test_without_sums_what_orbax_notices_falls_back(tmp_path, parts, damage):
@@ -316,7 +329,7 @@ def test_without_sums_what_orbax_notices_falls_back(tmp_path, parts, damage):
   with Checkpoints(str(tmp_path), write=True) as checkpoints:
     for step in (1, 2):
       checkpoints.save(step, at(state, step), make_iterator(), None)
-  # As older versions left it where they were killed before the sums.
+  # Older versions left this when they were killed before they wrote the sums.
   (tmp_path / "checkpoints" / "2" / "sums.json").unlink()
   info = tmp_path / "checkpoints" / "2" / "info" / "metadata"
   info.write_text(info.read_text().replace('"sums": true', '"sums": false'))
@@ -354,7 +367,10 @@ def test_a_file_in_a_checkpoints_place(tmp_path, parts, capsys):
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_reading_while_another_saves(
     tmp_path, parts, monkeypatch, capsys, moment, which):
-  """The checkpoint chosen is deleted when its files are about to be read."""
+  """A reader takes a newer checkpoint if the chosen one is deleted meanwhile.
+
+  It is deleted just before its files are read.
+  """
   state, make_iterator = parts
   with Checkpoints(str(tmp_path), write=True) as writer:
     writer.save(1, at(state, 1), make_iterator(), 5.0)

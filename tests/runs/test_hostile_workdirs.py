@@ -1,5 +1,7 @@
-"""Work directories of strangers: refused in seconds, with nothing opened or written
-outside, and no trace."""
+"""Work directories of strangers, which may be made to do harm.
+
+They are refused within seconds, in one line. Nothing outside them is opened or written.
+"""
 
 import json
 import os
@@ -22,7 +24,7 @@ from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 @pytest.fixture
 def stranger(finished_run, tmp_path):
-  """A copy of a run that holds its last checkpoint alone."""
+  """Return a copy of a run that has only its last checkpoint."""
   workdir = pathlib.Path(shutil.copytree(finished_run, tmp_path / "stranger"))
   steps = sorted((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
   for step in steps[:-1]:
@@ -32,7 +34,10 @@ def stranger(finished_run, tmp_path):
 
 @pytest.fixture(autouse=True)
 def in_seconds():
-  """What waits for a pipe, or reads a device, would do so for ever."""
+  """Stop a test after 60 seconds.
+
+  Reading a pipe or a device would take for ever.
+  """
 
   def late(*_):
     raise TimeoutError("the reader hangs")
@@ -54,7 +59,7 @@ def replace(path, make):
 
 
 def sums(entry):
-  """A row that says other things in sums.json."""
+  """Return a row that writes `entry` to sums.json."""
   return lambda workdir: (checkpoint(workdir) / "sums.json").write_text(
       entry if isinstance(entry, str) else json.dumps(entry))
 
@@ -81,7 +86,7 @@ def link_of_a_folder(workdir):
 
 
 def info(**fields):
-  """A row with other facts in the checkpoint, and no sums of them."""
+  """Return a row that changes facts of the checkpoint, which then has no sums."""
 
   def change(workdir):
     path = checkpoint(workdir) / "info" / "metadata"
@@ -91,7 +96,7 @@ def info(**fields):
 
 
 def folder_in_folder(workdir):
-  """More of them than Python has levels of recursion."""
+  """Make folders in each other, more than Python has levels of recursion."""
   here = os.getcwd()
   os.chdir(checkpoint(workdir))
   for _ in range(1200):
@@ -101,19 +106,19 @@ def folder_in_folder(workdir):
 
 
 def validation(text):
-  """A row of a validation figure that came later."""
+  """Return a row that writes the file of a later validation figure."""
   return without_sums(
       lambda workdir: (checkpoint(workdir) / "validation.json").write_text(text))
 
 
 def step(name):
-  """A row of a checkpoint of another name."""
+  """Return a row that renames the checkpoint."""
   return lambda workdir: checkpoint(workdir).rename(workdir / "checkpoints" / name)
 
 
 DEEP = "[" * 100_000
 ROWS = {
-    # sums.json.
+    # The sums in sums.json.
     "a device": (sums({"/dev/zero": [1, 1]}), "/dev/zero is missing"),
     "a file outside": (sums({"../../config.json": [1, 1]}), "config.json is missing"),
     "a file above by name": (
@@ -123,7 +128,7 @@ ROWS = {
     "other pairs": (sums({"info/metadata": [1]}), "sums.json is truncated"),
     "nested": (sums(DEEP), "sums.json is truncated or has changed"),
     "a number of kilometres": (sums('{"x": [1, ' + "9" * 5000 + "]}"), "sums.json is"),
-    # What is in a checkpoint.
+    # The contents of a checkpoint.
     "a pipe for the sums": (
         lambda w: replace(checkpoint(w) / "sums.json", os.mkfifo), "It is a link, a"),
     "a pipe": (without_sums(
@@ -171,18 +176,21 @@ def test_checkpoints(stranger, name, which, monkeypatch):
     assert error.match(message)
   assert "\n" not in str(error.value)
   assert tree(stranger.parent) == before
-  subprocess.run(["rm", "-rf", stranger], check=True)  # however deep it is
+  subprocess.run(["rm", "-rf", stranger], check=True)  # rm takes folders of any depth
 
 
 def tree(folder):
-  """The names of all below a folder, a hundred levels deep."""
+  """Return all names below a folder, down to a hundred levels."""
   found = subprocess.run(
       ["find", folder, "-maxdepth", "100"], capture_output=True, check=True, text=True)
   return sorted(found.stdout.splitlines())
 
 
 def set_fields(**fields):
-  """A row that sets fields of config.json, "part.field" written part__field."""
+  """Return a row that sets fields of config.json.
+
+  The field "part.field" is written part__field.
+  """
 
   def change(workdir):
     path = workdir / layout.CONFIG
@@ -235,7 +243,10 @@ def test_configs(stranger, name):
 
 
 def test_arrays_that_are_not_there(tmp_path):
-  """Kilobytes that claim terabytes: TensorStore would fill them in."""
+  """Arrays that claim terabytes in a file of kilobytes are refused.
+
+  TensorStore would fill in the missing values.
+  """
   path = tmp_path / "1"
   with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
     template = {"a": np.zeros((8, 7), np.float32)}
@@ -245,7 +256,7 @@ def test_arrays_that_are_not_there(tmp_path):
       np.zeros(1, np.float32), (2**20, 2**20), (0, 0))
   message = checkpoint_files.false_claim(str(path), "params", {"a": huge})
   assert message.startswith("the config asks for 4,398,046,511,104 bytes")
-  # The other way round: the metadata of a small array, made large.
+  # Here the file's metadata claim a large array, and the config asks for a small one.
   metadata = ocp.StandardCheckpointHandler().metadata(path / "params")
   metadata.tree["a"].shape = (2**20, 2**20)
   with pytest.MonkeyPatch.context() as patch:
@@ -284,7 +295,10 @@ def test_evaluations(stranger, text):
 
 
 def test_pictures_are_not_written_through_links(stranger, tmp_path):
-  """A stranger's `samples/` may hold links by the names that pictures get."""
+  """Pictures replace links in `samples/`, and do not change the links' targets.
+
+  A stranger's links may have the names that pictures get.
+  """
   (tmp_path / "thesis").write_text("precious")
   name = "completions_step_00000012_seed_0.png"
   (stranger / "samples" / f"{name}.tmp").write_text("mine")

@@ -20,7 +20,10 @@ def read(path):
 
 
 def read_events(folder):
-  """The events of TensorBoard's one file: length, CRC, event, CRC, and so on."""
+  """Return the events of the one TensorBoard file in a folder.
+
+  An event is stored as its length, a CRC, the event and another CRC.
+  """
   path, = folder.glob("events.out.tfevents.*")
   content, events = path.read_bytes(), []
   while content:
@@ -33,18 +36,21 @@ def read_events(folder):
 def test_events_for_tensorboard(tmp_path):
   with MetricsWriter(str(tmp_path), 4) as metrics:
     metrics.write(5, {"a": 1.5, "b": 2.5}, "digits")
-    found = [  # without waiting for the end
+    found = [  # before the writer is closed
         (event.step, value.tag, value.simple_value)
         for event in read_events(tmp_path) for value in event.summary.value]
   assert found == [(5, "a", 1.5), (5, "b", 2.5)]
   version, start = read_events(tmp_path)[:2]
   assert version.file_version == "brain.Event:2"
-  # What an earlier, killed run has written from step 5 on does not count.
+  # A session that starts at step 5 discards what a killed run wrote from step 5 on.
   assert start.step == 5 and start.session_log.status == start.session_log.START
 
 
 def test_a_full_disk_leaves_no_file_open(tmp_path):
-  """Also where somebody, such as Orbax, keeps the error and so the writer."""
+  """A writer on a full disk leaves no file open.
+
+  This also holds when somebody keeps the error, and with it the writer. Orbax does so.
+  """
 
   def write(metrics):
     with metrics:
@@ -76,7 +82,7 @@ def test_lines_carry_step_figures_and_data(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda text: text.rstrip("\n"),  # an editor
+    lambda text: text.rstrip("\n"),  # as some editors do
     lambda text: text.replace("\n", "\r\n"),
     lambda text: text.replace("\n", "\n\n"),
     lambda text: text + '{"step": 1' + "0" * 400 + "}\n",
@@ -102,9 +108,12 @@ def test_a_line_that_was_tampered_with_spoils_no_other(tmp_path, damage):
 @pytest.mark.parametrize("between", [
     "", " ", '{"step": 2, "a": 1', '{"step": 1, "data": "', "\x00" * 5, "\ufffd"])
 def test_lines_that_are_glued_together_are_read(tmp_path, between):
-  """An older version continued a line that had no end."""
+  """Lines that were joined together are read separately.
+
+  An older version appended to a line that had no end.
+  """
   path = tmp_path / "metrics.jsonl"
-  text = '{"step\\": 9} {"step": 9}\n'  # as JSON writes it, it is no beginning
+  text = '{"step\\": 9} {"step": 9}\n'  # JSON escapes it, so no line starts there
   with MetricsWriter(str(tmp_path), 0) as metrics:
     for step in (1, 2, 3):
       metrics.write(step, {"a": step}, text)
@@ -131,11 +140,11 @@ def test_resuming_drops_later_and_broken_lines(tmp_path):
 
 def test_minutes_follow_from_the_speeds():
   lines = [
-      {"step": 10, "train/nats_per_image": 9.0},  # with compilation: no speed
+      {"step": 10, "train/nats_per_image": 9.0},  # with compilation, so no speed
       {"step": 20, "train/images_per_second": 2.0},
       {"step": 20, "validation/nats_per_image": 8.0},
       {"step": 50, "train/images_per_second": 1.0}]
-  # 20 steps of 6 images at 2 images/s, then 30 steps at 1 image/s.
+  # These are 20 steps of 6 images at 2 images/s, then 30 steps at 1 image/s.
   assert training_minutes(lines, 6) == [0, 1, 1, 4]
 
 
@@ -154,7 +163,8 @@ def test_a_thinned_curve_is_the_same_curve():
   train = [line for line in few if line not in validations]
   assert [line["step"] for line in train] == [
       100, 200, 250, 350, 450, 500, 600, 700, 750, 850, 950, 1000]
-  # The mean over steps 10, 20, ... 100 of 1000 - step; over 210, ... 250; and so on.
+  # The first value is the mean of 1000 - step over the steps 10, 20, ... 100. The third
+  # one is the mean over 210, ... 250.
   assert [line["train/nats_per_image"] for line in train][:4] == [945, 845, 770, 695]
   ends = {line["step"]: now for line, now in zip(
       lines, training_minutes(lines, 4), strict=True)}

@@ -19,7 +19,7 @@ from pixelrnn_jax.runs.optimizer import (
 
 
 def reference(config, rates, params, gradients):
-  """The docstring of `_rmsprop`, in NumPy."""
+  """Compute in NumPy what the docstring of `_rmsprop` says."""
   v = m = 0.0
   for t, (rate, g) in enumerate(zip(rates, gradients, strict=True)):
     norm = np.sqrt(np.sum(g**2))
@@ -74,11 +74,11 @@ def test_schedule(warmup, decay, steps, expected):
   np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of Jordan's Muon, in Optax
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # from Jordan's Muon, as in Optax
 
 
 def orthogonal(matrix):
-  """The five Newton-Schulz iterations, in NumPy."""
+  """Compute the five Newton-Schulz iterations in NumPy."""
   x = matrix / np.linalg.norm(matrix)
   transposed = x.shape[0] > x.shape[1]
   x = x.T if transposed else x
@@ -90,7 +90,7 @@ def orthogonal(matrix):
 
 
 def muon_reference(config, rates, adam_rates, kernel, bias, gradients):
-  """The docstring of `_muon` in NumPy, for one matrix and one bias."""
+  """Compute what the docstring of `_muon` says, for one matrix and one bias."""
   m, a, v = np.zeros_like(kernel), np.zeros_like(bias), np.zeros_like(bias)
   beta, b1, b2 = config.beta, 0.9, config.adam_b2
   for t, (g, gb) in enumerate(gradients):
@@ -107,7 +107,10 @@ def muon_reference(config, rates, adam_rates, kernel, bias, gradients):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 def test_muon(weight_decay):
-  """Each layer's kernel is a matrix of its own, with taps and inputs as its rows."""
+  """Muon takes the kernel of each layer as a matrix of its own.
+
+  The rows of the matrix are the taps and inputs.
+  """
   layers, taps, inputs, outputs = 2, 3, 4, 5
   config = OptimizerConfig(
       name="muon", learning_rate=0.1, adam_learning_rate=0.03, beta=0.8, adam_b2=0.7,
@@ -153,14 +156,17 @@ def test_adam_learns_at_the_rate_of_muon_unless_it_has_its_own():
   same, own = first_update(), first_update(adam_learning_rate=0.01)
   np.testing.assert_allclose(
       same["first"]["bias"], 10 * own["first"]["bias"], rtol=1e-5)
-  # Nesterov's momentum makes the first step longer than the rate.
+  # Because of Nesterov's momentum, the first step is longer than the learning rate.
   n = 0.9 / (1 - 0.9**2) * (1 - 0.9) + 1.0
   np.testing.assert_allclose(np.abs(same["first"]["bias"]), 0.1 * n, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_matrices_of_a_network(kind):
-  """Rows are what an output sees: taps times inputs. Columns are the outputs."""
+  """The rows of a matrix are what an output sees, and the columns are the outputs.
+
+  There are as many rows as taps times inputs.
+  """
   config = ModelConfig(
       kind, (8, 8, 3), hidden=6, layers=2, head_features=9, skip=True,
       multi_scale=(2,))
@@ -230,7 +236,8 @@ def test_a_decay_that_ends_with_the_training():
   assert [float(schedule(t)) for t in (4, 6, 8)] == pytest.approx([2, 1, 0], abs=1e-6)
   schedule = make_schedule(config, steps=12)
   assert [float(schedule(t)) for t in (4, 8, 12)] == pytest.approx([2, 1, 0], abs=1e-6)
-  make_schedule(config, steps=2)  # shorter than its warm-up: rises, and no more
+  # With fewer steps than the warm-up, the rate only rises.
+  make_schedule(config, steps=2)
 
 
 def test_a_linear_decay():

@@ -1,4 +1,4 @@
-"""The trained model of the package, and the file that such a model is."""
+"""The trained models of the package, and the format of their files."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from pixelrnn_jax.training import evaluate_run
 from pixelrnn_jax.visualization import run_pictures
 
 
-# Parameters in the wrong places, or none, are some 460 nats from the digits, and 8
-# bits/dim from the photographs.
+# With parameters in the wrong places, or none, digits cost about 460 nats and
+# photographs about 8 bits/dim.
 @pytest.mark.parametrize(
     "name, num, most", [("mnist", 256, 100), ("photos", 64, 4 * 3072 * np.log(2))])
 def test_two_lines_give_a_trained_model(name, num, most):
@@ -67,7 +67,7 @@ def test_digits_and_completions_at_once(tmp_path):
       "runs/pictures/mnist_samples_step_STEP_seed_0.png",
       "runs/pictures/mnist_completions_step_STEP_seed_0.png"]
   assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-  for path in paths:  # as with the name, one picture at a time
+  for path in paths:  # the name gives the same, one picture at a time
     other = tmp_path / "other.png"
     if "samples" in path:
       run_pictures.draw_samples("mnist", 4, output=str(other))
@@ -139,7 +139,7 @@ def test_no_figures_of_the_last_step(copy_run, tmp_path):
 
 def test_a_name_that_is_a_directory_too(tmp_path, monkeypatch, finished_run):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / "mnist").mkdir()  # of data, say
+  (tmp_path / "mnist").mkdir()  # for example, one of data
   assert pretrained.is_name("mnist") and not pretrained.is_name("./mnist")
   (tmp_path / "mnist" / layout.CONFIG).write_text(
       (finished_run / layout.CONFIG).read_text())

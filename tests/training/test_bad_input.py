@@ -1,8 +1,8 @@
-"""Bad input as a table: what is wrong, and what the user is told.
+"""A table of bad input, and what the user is told.
 
-Each row changes a good config, its data or its work directory, and trains. Training
-must refuse it with that message, in one line, and leave nothing behind. More rows
-are in experiments/test_command_line.py (flags), data/test_image_files.py (files to
+Each row changes a valid config, its data or its work directory, and trains. Training
+must refuse it with the given message, in one line, and leave no files. There are more
+rows in experiments/test_command_line.py (flags), data/test_image_files.py (files to
 complete), configs/test_configs.py (sizes), data/test_tfds_images.py and
 data/test_downsampled_imagenet.py.
 """
@@ -25,7 +25,7 @@ SHAPE = (4, 6, 3)
 
 
 def set_field(path, value):
-  """A row that sets a field of the config."""
+  """Return a row that sets a field of the config."""
 
   def change(config, folder):
     del folder
@@ -36,7 +36,7 @@ def set_field(path, value):
 
 
 def png(pixels, mode=None, **options):
-  """The bytes of a PNG file, or of another format."""
+  """Return the bytes of a PNG file, or of another image format."""
   content = io.BytesIO()
   image = Image.fromarray(pixels)
   options = {"format": "PNG", **options}
@@ -49,7 +49,7 @@ GOOD = png(COLOUR)
 
 
 def with_file(content, name="bad.png"):
-  """A row with a folder of good images and one bad file."""
+  """Return a row with a folder of good images and one bad file."""
 
   def change(config, folder):
     own = folder / "own"
@@ -63,7 +63,7 @@ def with_file(content, name="bad.png"):
 
 
 def huge_png(width=2**15, height=2**15):
-  """A few bytes that claim a gigapixel."""
+  """Return a PNG file of a few bytes that claims to be a gigapixel."""
   header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
   return (
       b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
@@ -101,7 +101,10 @@ def flipped():
 
 
 def folder_of(*names):
-  """A row with a folder of these files; images if they end in .png."""
+  """Return a row with a folder of files.
+
+  The files are images if their names end in .png.
+  """
 
   def change(config, folder):
     own = folder / "own"
@@ -119,7 +122,7 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (12, *SHAPE), np.uint8)
 
 
 def with_npz(**arrays):
-  """A row with an `.npz` of these arrays."""
+  """Return a row with an `.npz` of these arrays."""
 
   def change(config, folder):
     np.savez(folder / "own.npz", **arrays)
@@ -129,7 +132,7 @@ def with_npz(**arrays):
 
 
 def raw_npz(content, compression=zipfile.ZIP_STORED, name="images.npy"):
-  """A row with an `.npz` whose member has this content."""
+  """Return a row with an `.npz` whose only member has this content."""
 
   def change(config, folder):
     with zipfile.ZipFile(folder / "own.npz", "w", compression) as archive:
@@ -140,7 +143,7 @@ def raw_npz(content, compression=zipfile.ZIP_STORED, name="images.npy"):
 
 
 def npy(header, values=b""):
-  """An .npy file of version 1.0 with a header of one's own."""
+  """Return an .npy file of version 1.0 with any header."""
   text = header.encode().ljust(117) + b"\n"
   return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + values
 
@@ -201,7 +204,7 @@ def cache_is_a_file(config, folder):
 
 
 ROWS = {
-    # Images of a folder.
+    # Images in a folder.
     "empty file": (with_file(b""), r"bad.png' is empty"),
     "no image": (with_file(b"hello"), r"bad.png' is not a PNG or JPEG file"),
     "half an image": (with_file(GOOD[:-60]), r"bad.png' is damaged"),
@@ -240,7 +243,7 @@ ROWS = {
         folder_of(*(f"{i}.png" for i in range(4))),
         r"validation_images=10.*only 3 images: nothing would be left"),
     "cache is a file": (cache_is_a_file, r"cannot be kept in .*--config.data.data_dir"),
-    # An .npz.
+    # .npz files.
     "no npz": (set_field("data.source", "folder:/no/where.npz"), r"does not exist"),
     "text as npz": (with_content(b"hello"), r"damaged or no .npz"),
     "empty npz": (with_content(b""), r"damaged or no .npz"),

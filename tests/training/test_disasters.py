@@ -1,4 +1,4 @@
-"""A full disk, two runs in one place, data that changed, workers left behind."""
+"""Full disks, two runs in one place, changed data, and workers that stay behind."""
 
 import dataclasses
 import errno
@@ -33,7 +33,7 @@ def assert_same_parameters(a, b):
 
 @pytest.fixture
 def at_step(monkeypatch):
-  """at_step(n, function) calls the function once, after step n."""
+  """Return at_step(n, function), which calls the function once, after step n."""
 
   def arm(step, function):
     original, calls = loop.Window.append, []
@@ -52,12 +52,13 @@ def at_step(monkeypatch):
 @pytest.mark.parametrize("room", [6000, 300, 0])
 def test_a_disk_that_fills_up(
     finished_run, tiny_config, tmp_path, at_step, room, capfd, caplog):
-  """No file may grow beyond `room` bytes from step 7 on; then there is room again.
+  """A run on a disk that fills up stops, and goes on when there is room again.
 
-  The first stops the arrays of a checkpoint, the others its small files and the
-  metrics. Orbax, TensorStore and our own writes each fail in their own way.
+  From step 7 on, no file may grow beyond `room` bytes. The largest `room` stops the
+  arrays of a checkpoint. The others also stop its small files and the metrics. Orbax,
+  TensorStore and our own code fail in different ways.
   """
-  caplog.set_level("CRITICAL", logger="absl")  # as the programs do
+  caplog.set_level("CRITICAL", logger="absl")  # the programs do the same
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   workdir = tmp_path / "run"
   at_step(7, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1])))
@@ -87,7 +88,10 @@ runpy.run_path({program!r}, run_name="__main__")
 
 
 def test_the_program_says_it_in_one_line(tmp_path):
-  """Without the log and the traceback of the library that met the fault."""
+  """A program on a full disk prints one line.
+
+  It prints neither the log nor the traceback of the library that failed.
+  """
   code = FULL_DISK.format(paths=PATHS, program=str(EXPERIMENTS / "train.py"))
   done = run_code(
       code, "--config=pixel_cnn_cifar10:smoke", "--config.model.hidden=6",
@@ -131,7 +135,10 @@ def test_what_a_disks_faults_look_like():
 
 
 def test_a_disk_that_is_full_from_the_start(tiny_config, tmp_path):
-  """Not even the lock's note can be written."""
+  """A disk that is full from the start is an error.
+
+  The note in the lock's file cannot be written either.
+  """
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   try:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
@@ -160,9 +167,10 @@ def test_a_disk_that_fails(
   at_step(7, lambda: fault(disk))
   with pytest.raises(InputError, match=message):
     train(tiny_config, str(workdir))
-  with pytest.raises(InputError):  # nor is it usable from the start
+  with pytest.raises(InputError):  # the disk fails from the start, too
     train(tiny_config, str(workdir))
-  gc.collect()  # files that an error has left open keep a disk as it is
+  # Files that an error has left open would prevent the repair of the disk.
+  gc.collect()
   undo(disk)
   assert "Traceback" not in capfd.readouterr().err
   train(tiny_config, str(workdir))
@@ -179,9 +187,9 @@ def test_what_on_metrics_raises_is_no_disks_fault(tiny_config, tmp_path):
 
 
 def test_a_worker_that_is_killed(finished_run, tiny_config, tmp_path, at_step, capfd):
-  """What was trained is saved, and the same command goes on from there."""
+  """A run whose worker is killed saves what it trained, and can be resumed."""
   workdir = tmp_path / "run"
-  tiny_config.data.workers = 1  # at most 9 batches ahead
+  tiny_config.data.workers = 1  # at most 9 batches in advance
   at_step(1, lambda: [
       os.kill(worker.pid, signal.SIGKILL)
       for worker in multiprocessing.active_children()])
@@ -270,7 +278,11 @@ def test_another_precision_is_said(copy_run, tiny_config, capsys, monkeypatch):
 
 
 def test_a_signal_that_ends_a_worker_too(tiny_config, tmp_path, at_step, monkeypatch):
-  """As one to the whole group does on macOS; it comes while a batch is waited for."""
+  """A signal that ends a worker, too, stops the run with the signal's exit code.
+
+  On macOS a signal to the whole process group does so. It comes while the run waits for
+  a batch.
+  """
   workdir = tmp_path / "run"
   tiny_config.data.workers = 1
   at_step(1, lambda: [
@@ -292,7 +304,10 @@ def test_a_signal_that_ends_a_worker_too(tiny_config, tmp_path, at_step, monkeyp
     (signal.SIGINT, 130, "workers start"), (signal.SIGTERM, 143, "workers start"),
     (signal.SIGINT, 130, "training")])
 def test_a_signal_to_the_whole_group(tmp_path, number, code, moment):
-  """As Ctrl-C and batch systems do it: the workers leave it to the training."""
+  """A signal to the whole process group ends the run, and workers ignore it.
+
+  Ctrl-C and batch systems send such signals.
+  """
   code_text = CHILD_WITH_WORKERS.format(paths=PATHS, workdir=str(tmp_path / "run"))
   path = tmp_path / "main.py"
   path.write_text(code_text)

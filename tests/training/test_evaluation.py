@@ -31,7 +31,10 @@ def test_summary():
 
 
 def test_the_error_of_groups_is_that_of_their_means():
-  """Copies of a value add nothing: the error is that of one of each."""
+  """Copies of a value do not change the standard error of grouped values.
+
+  It is that of one value of each group.
+  """
   rng = np.random.default_rng(0)
   values = rng.normal(size=40)
   groups = np.repeat(rng.permutation(40), 5)
@@ -42,7 +45,10 @@ def test_the_error_of_groups_is_that_of_their_means():
 
 
 def test_the_error_of_groups_is_the_spread_of_the_mean():
-  """Over many draws of groups of unequal sizes, which share an offset each."""
+  """The standard error of groups is the spread of the mean over many draws.
+
+  The groups have unequal sizes, and the values of a group share an offset.
+  """
   rng = np.random.default_rng(1)
   sizes = rng.integers(1, 9, 60)
   groups = np.repeat(np.arange(60), sizes)
@@ -53,7 +59,7 @@ def test_the_error_of_groups_is_the_spread_of_the_mean():
     errors.append(standard_error(values, groups))
   spread = np.std(means)
   assert abs(np.sqrt(np.mean(np.square(errors))) / spread - 1) < 0.06
-  # As if all were independent, it would be half of that.
+  # If all values were taken as independent, it would be half as large.
   assert standard_error(values) < 0.6 * spread
 
 
@@ -100,7 +106,10 @@ def test_the_figure_is_the_mean_over_every_image(
 
 
 def test_each_image_has_its_own_figure(finished_run):
-  """In the order of the images, on two devices, with a last batch that is not full."""
+  """Each image has its own likelihood, in the order of the images.
+
+  There are two devices, and the last batch is not full.
+  """
   config, model, variables = restore(str(finished_run))
   images = data.load_source(config, "test").images[:13]
   nats = image_nats(
@@ -125,7 +134,7 @@ def test_a_model_in_bfloat16_is_evaluated_in_float32(copy_run):
 
 
 def test_figures_are_kept_if_nobody_reads_them(copy_run, monkeypatch, capsys):
-  """And printed if they cannot be kept."""
+  """The result is saved if it cannot be printed, and printed if it cannot be saved."""
   workdir = copy_run()
   (workdir / "evaluation.json").unlink()
 

@@ -1,4 +1,4 @@
-"""kill -9 at moments that matter, then the same command again."""
+"""Runs that are killed with SIGKILL at critical moments and started again."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ from helpers.programs import PATHS, run_code
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.restore import load_run
 
-# Runs the tiny config and kills itself at a moment given as `what:when`.
+# This program runs the tiny config. It kills itself at a moment given as `what:when`.
 CHILD = """
 import os, pathlib, shutil, signal, sys
 sys.path[:0] = {paths}
@@ -51,13 +51,13 @@ elif what == "evaluate":  # in the final evaluation
   hook(loop, "report")
 train(make_tiny_config(), workdir)
 """
-# A save renames its three items, then the checkpoint itself.
+# A save renames its three items, and then the checkpoint itself.
 MOMENTS = [
     "rename:2", "step:5", "rename:8", "sums:1", "samples:1", "delete:1", "evaluate:1"]
 
 
 def run(workdir, moment="never:0"):
-  """The exit code of a run on one device."""
+  """Run the program on one device and return its exit code."""
   result = run_code(CHILD.format(paths=PATHS), str(workdir), moment)
   assert result.returncode in (0, -9), result.stderr
   return result.returncode
@@ -77,7 +77,10 @@ def state_of(workdir):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-  """Undisturbed, and killed at every moment, both on one device."""
+  """Return the work directories of an undisturbed run and of a killed one.
+
+  The second run is killed at every moment. Both use one device.
+  """
   folder = tmp_path_factory.mktemp("kill")
   with ThreadPoolExecutor() as pool:
     undisturbed = pool.submit(run, folder / "undisturbed")
@@ -100,7 +103,10 @@ def test_so_do_its_files(runs):
 
 
 def tree(workdir: pathlib.Path):
-  """The files but for events and checkpoints; metrics without their speed."""
+  """Return the files but for events and checkpoints.
+
+  The metrics are without their speed.
+  """
   files = {}
   for path in workdir.rglob("*"):
     name = str(path.relative_to(workdir))

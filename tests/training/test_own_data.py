@@ -1,4 +1,4 @@
-"""Runs on the user's own images: paths, data that moves, directories of others."""
+"""Runs on the user's own images: paths, data that moves, and directories of others."""
 
 import dataclasses
 import json
@@ -44,14 +44,14 @@ def make_config():
 
 @pytest.fixture(scope="module")
 def first_home(tmp_path_factory):
-  """A home directory with photos, files of the user's, and a run on the photos."""
+  """Make a home directory with photos, a run on them, and files of the user's."""
   home = tmp_path_factory.mktemp("home")
   make_photos(home / "photos")
   (home / "kept" / "partial").mkdir(parents=True)
   (home / "kept" / "partial" / "thesis").write_text("x")
   (home / "kept" / "lock").write_text("y")
   config = make_config()
-  # A list, as JSON and the command line give it.
+  # JSON and the command line give a list.
   config.model.image_shape = [8, 8, 3]
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("HOME", str(home))
@@ -64,7 +64,10 @@ def first_home(tmp_path_factory):
 
 @pytest.fixture
 def home(first_home, tmp_path, monkeypatch):
-  """A copy of it, which may be changed, in which the test stands."""
+  """Return a copy of the home directory, in which the test runs.
+
+  The test may change the copy.
+  """
   home = pathlib.Path(shutil.copytree(first_home, tmp_path / "home"))
   monkeypatch.setenv("HOME", str(home))
   monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -94,13 +97,14 @@ def test_files_of_others_in_the_cache_are_left_alone(home):
   names = sorted(path.name for path in (home / "kept").iterdir())
   assert names[1:] == ["lock", "partial", "pixelrnn_jax.lock"]
   assert names[0].startswith("images_") and len(names) == 4
-  # Also where decoding fails,
+  # They are left alone, too, when decoding fails.
   (home / "photos" / "0.png").write_bytes(b"no image")
   before = contents(home / "kept")
   with pytest.raises(InputError, match="'.*0.png' is not a PNG or JPEG file"):
     load_source(make_config(), "train")
   assert contents(home / "kept") == before
-  # and in an entry itself, which cannot be made anew then.
+  # They are left alone inside an entry of the cache. The entry cannot be made again
+  # then.
   shutil.copy(home / "photos" / "1.png", home / "photos" / "0.png")
   load_source(make_config(), "train")
   entry, = set((home / "kept").glob("images_*")) - {home / "kept" / names[0]}
@@ -112,7 +116,7 @@ def test_files_of_others_in_the_cache_are_left_alone(home):
 
 
 def test_an_entry_that_is_a_link(home, tmp_path):
-  """It is not written through."""
+  """An entry of the cache that is a link is refused, and its target is not written."""
   victim = tmp_path / "victim"
   victim.mkdir()
   (victim / "pixels").write_text("precious")
@@ -140,7 +144,7 @@ def test_reading_a_run_writes_nowhere_that_its_config_chooses(home, tmp_path):
   run_pictures.draw_completions("~/runs/own", num=1, completions=1)
   assert contents(victim) == before
   assert len(list((home / ".cache" / "pixelrnn_jax").glob("images_*"))) == 1
-  # Where the user says so, it is written to.
+  # A directory that the user names is written to.
   evaluate_run("~/runs/own", moved={"data_dir": str(victim)})
   assert len(list(victim.glob("images_*"))) == 2
   assert before.items() <= contents(victim).items()
@@ -168,14 +172,14 @@ def test_a_folder_that_has_moved(home, capsys):
   assert again["nats_per_image"] == figures["nats_per_image"]
   assert "other images" not in capsys.readouterr().err
   run_pictures.draw_completions("~/runs/own", num=1, completions=1, moved=moved)
-  # The run goes on, as its pixels are the same.
+  # The run continues, because its pixels are the same.
   config = make_config()
   config.data.source, config.train.steps = "folder:~/elsewhere", 3
   train(config, "~/runs/own")
   with Checkpoints(str(home / "runs" / "own")) as checkpoints:
     assert checkpoints.steps() == [2, 3]
-  evaluate_run("~/runs/own")  # and from now on knows where they are
-  # Other images are evaluated, which is said, and not trained on.
+  evaluate_run("~/runs/own")  # the run now knows the new place
+  # Other images can be evaluated, with a note. A run cannot be trained on them.
   make_photos(home / "others", seed=1)
   evaluate_run("~/runs/own", moved={"source": "folder:~/others"})
   assert "note: the run was trained on other images" in capsys.readouterr().err
@@ -185,7 +189,10 @@ def test_a_folder_that_has_moved(home, capsys):
 
 
 def test_parts_that_are_divided_otherwise(home):
-  """The same pixels in the same order, but one image of `train` is in `test` now."""
+  """A run is not continued on the same images in other parts.
+
+  The pixels and their order are the same. One image of `train` is now in `validation`.
+  """
   parts = home / "parts"
   for part, numbers in (("test", range(3)), ("train", range(3, 12)),
                         ("validation", range(12, 15))):
@@ -220,7 +227,10 @@ def test_a_directory_with_figures_of_others(home):
 
 
 def test_the_programs(home):
-  """Data that has moved, a name that stdout cannot take, `~` inside a word."""
+  """The programs find moved data, and names that stdout cannot encode.
+
+  They also expand a `~` inside an argument.
+  """
   (home / "photos").rename(home / "vögel")
 
   def run(program, *arguments):

@@ -1,11 +1,13 @@
 """The paper's models at full size: their training steps compile and run.
 
+This command prints memory and times of one CPU device. Programs are optimised, as for
+users:
+
     XLA_FLAGS= pytest -m slow -s tests/training/test_paper_sizes.py
 
-prints memory and times of one CPU device, compiled with optimisation, as users do.
-Compilation does not grow with depth, as the layers go through one `lax.scan`.
-Memory is what the compiler plans. It grows linearly with the batch, so two compiled
-batches tell the largest one that fits, without running out of memory to find out.
+The time of compilation does not grow with depth, because the layers run in one
+`lax.scan`. The memory is what the compiler plans. It grows linearly with the batch. So
+two compiled batches tell the largest one that fits, without filling the memory.
 """
 
 import os
@@ -25,7 +27,7 @@ from pixelrnn_jax.training import parallel
 
 GIB = 2**30
 MEMORY = 24 * GIB
-# Batch and accumulation of the steps that are run, for tens of seconds a step.
+# The batch size and the number of its parts, for steps of tens of seconds.
 RUNS = {
     "pixel_cnn_cifar10": (16, 1),
     "row_lstm_cifar10": (16, 1),
@@ -36,7 +38,7 @@ RUNS = {
 
 
 class Step:
-  """The training step of a config on one device."""
+  """The compiled training step of a config on one device."""
 
   def __init__(self, name, batch=None, accumulate=1, rematerialize=False):
     config = load_config(name)
@@ -104,4 +106,4 @@ def test_a_few_real_steps(name):
       f" GiB planned, the process's peak so far {peak / GIB:.2f} GiB,"
       f" {bits[0]:.2f} bits/dim ({os.cpu_count()} cores)")
   assert step.seconds < 30
-  assert all(6 < b < 12 for b in bits)  # near the uniform model's 8
+  assert all(6 < b < 12 for b in bits)  # the uniform model has 8

@@ -69,7 +69,7 @@ def test_the_step_is_compiled_once(tiny_config):
 
 
 def test_shard_map_takes_the_same_step(tiny_config):
-  """One line maps the step: `pmap`, or `jit` of `shard_map`."""
+  """A step mapped by `shard_map` gives the same result as one mapped by `pmap`."""
   model, optimizer = build_model(tiny_config.model), optax.sgd(0.1)
   images = make_images(tiny_config, 4)
   mesh = Mesh(np.array(jax.devices()), (step.AXIS,))
@@ -121,7 +121,7 @@ def test_batch_size_must_be_divisible():
     (3, ["quickstart"], 1, 2),  # a batch of 16 images
     (6, ["quickstart", "row_lstm_cifar10"], 4, 4),
     (64, ["quickstart"], 1, 16),
-    (64, ["quickstart"], 3, 1),  # which is refused later
+    (64, ["quickstart"], 3, 1),  # the training refuses it later
     (4, ["quickstart", "row_lstm_imagenet32"], 1, 1),  # h = 384
 ])
 def test_as_many_cores_as_divide_the_batches(cores, names, accumulate, expected):
@@ -165,7 +165,10 @@ def test_cores_are_devices_unless_the_user_says_otherwise(variables, expected):
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_gradients_are_those_of_the_whole_batch(tiny_config, accumulate):
-  """In float64, so that only the order of sums differs; two devices."""
+  """Gradients of several parts of a batch sum to that of the whole batch.
+
+  The test uses float64, so that only the order of sums differs. It uses two devices.
+  """
   with enable_x64(True):
     tiny_config.model.dtype = "float64"
     model = build_model(tiny_config.model)

@@ -1,4 +1,4 @@
-"""Two processes under jax.distributed, one CPU device each."""
+"""Two processes under jax.distributed, with one CPU device each."""
 
 import json
 import socket
@@ -15,8 +15,9 @@ from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import train
 
-# As experiments/train.py, with the tiny config; `sys.argv[2]` is what process
-# `sys.argv[3]` kills itself before, `sys.argv[4]` the how manyth.
+# This program is like experiments/train.py, with the tiny config. Process `sys.argv[3]`
+# kills itself before the call `sys.argv[2]`. `sys.argv[4]` says which of these calls it
+# is.
 CHILD = """
 import os, signal, sys, time
 sys.path[:0] = {paths}
@@ -51,7 +52,10 @@ command_line.run(main, distributed=True)
 
 
 def run_processes(*workdirs, kill=("never", 0, 0)):
-  """Exit codes and outputs of both, in one work directory or in two."""
+  """Run two processes and return their exit codes and outputs.
+
+  They have one work directory, or one each.
+  """
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
@@ -82,7 +86,7 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
   assert codes == [1, -9], outputs
   assert "process 0 of 2 lost the others" in outputs[0][1]
   assert "Traceback" not in outputs[0][1]
-  assert time.monotonic() - start < 100  # JAX's own way out takes 300 s
+  assert time.monotonic() - start < 100  # JAX alone takes 300 s to end
   damaged = workdir / "checkpoints" / "6" / "params" / "manifest.ocdbt"
   damaged.write_bytes(damaged.read_bytes()[:20])
   codes, outputs = run_processes(workdir)
@@ -90,7 +94,7 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
   assert "checkpoint of step 6 is damaged" in outputs[0][1]
   assert "Resuming" in outputs[0][0] and "at step 4" in outputs[0][0]
   assert (workdir / "checkpoints" / "damaged_6").is_dir()
-  assert "step" not in outputs[1][0]  # only the first one prints
+  assert "step" not in outputs[1][0]  # only process 0 prints
 
   one, two = (jax.device_get(load_run(str(d)).params) for d in (finished_run, workdir))
   jax.tree.map(
@@ -111,9 +115,10 @@ def test_two_processes_agree_with_one_also_after_one_was_killed(
 
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_killed_while_the_others_wait(tmp_path, process):
-  """In a save they wait for each other without JAX noticing one that is gone.
+  """A process whose partner is killed during a save ends with an error.
 
-  JAX's own way out is an abort, after 60 to 100 s where it is not process 0.
+  Processes wait for each other in a save, and JAX does not notice that one is gone. JAX
+  alone would abort. That takes 60 to 100 s unless process 0 is gone.
   """
   codes, outputs = run_processes(tmp_path / "run", kill=("save", process, 2))
   end = time.time()
@@ -126,7 +131,10 @@ def test_a_process_killed_while_the_others_wait(tmp_path, process):
 
 
 def test_one_process_in_trouble_ends_both(tmp_path):
-  """The second one cannot write; the first one does not wait for it."""
+  """If one process cannot go on, both end.
+
+  The second one cannot write, and the first one does not wait for it.
+  """
   (tmp_path / "file").write_text("")
   codes, outputs = run_processes(tmp_path / "run", tmp_path / "file" / "run")
   assert codes == [1, 1], outputs

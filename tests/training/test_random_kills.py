@@ -1,19 +1,23 @@
-"""A run disturbed at random moments ends with the bytes of an undisturbed one.
+"""A run that is disturbed at random moments ends like an undisturbed run.
 
     pytest tests/training/test_random_kills.py                  # 8 disturbances
     pytest -m slow -s tests/training/test_random_kills.py       # 200, 20 minutes
     PIXELRNN_SEED=1 PIXELRNN_FAULTS=50 pytest -m slow -s ...    # other ones
 
-Each disturbance comes some random time after some random step: SIGKILL, SIGTERM or
-SIGINT; a disk that is full, becomes read-only or allows no larger file; an error of
-input or output in one of the calls of the system; a damaged file in the newest
-checkpoint, or several, after SIGKILL. What is wrong is mended, then the same run goes
-on. Disks are file systems of their own, where the test has the right to mount one:
-else the system's calls fail in the same way. Grain reads in a worker process. Between
-the disturbances this process reads the run while it trains.
+Each disturbance comes a random time after a random step. It is one of these:
 
-None of them may lose more than one interval of train.checkpoint_every=1, change a
-byte of the parameters or a figure in the end, or show a traceback.
+- SIGKILL, SIGTERM or SIGINT;
+- a disk that is full, becomes read-only or allows no larger file;
+- an input or output error in one of the system calls;
+- SIGKILL, and then one to three damaged files in the newest checkpoint.
+
+The fault is repaired, and the same run continues. The disks are separate file systems
+if the test may mount one. Otherwise the system calls fail in the same way. Grain reads
+in a worker process. Between the disturbances this process reads the run while it
+trains.
+
+No disturbance may lose more than one interval of train.checkpoint_every=1, or show a
+traceback. At the end no byte of the parameters and no figure may differ.
 """
 
 import collections
@@ -38,10 +42,10 @@ from helpers.programs import PATHS
 from pixelrnn_jax.runs.checkpoint import Checkpoints
 from pixelrnn_jax.runs.restore import load_run
 
-# Trains again and again, as one asks it to by a line on its standard input: starting
-# the program anew takes most of the time, and is left to those that were killed. The
-# second word of such a line is the number of an error, the third the how manyth call
-# of the system from SIGUSR1 on it comes from.
+# This program trains each time it reads a line on its standard input. Starting a
+# program takes most of the time, so only killed programs are started again. The second
+# word of a line is the number of an error. The third word says which system call after
+# SIGUSR1 raises the error.
 CHILD = """
 import builtins, gc, os, shutil, signal, sys
 sys.path[:0] = {paths}
@@ -104,7 +108,7 @@ if __name__ == "__main__":
 
 
 class Run:
-  """A run in a process of its own."""
+  """A run in its own process."""
 
   def __init__(self, folder, workdir, steps, checkpoint_every=1):
     self.workdir = workdir
@@ -116,7 +120,7 @@ class Run:
     self.process = None
 
   def go(self, error=0, call=0):
-    """Starts the process, unless it waits, and lets it train."""
+    """Start the process, unless it is waiting, and let it train."""
     if self.process is None or self.process.poll() is not None:
       with open(self.errors, "a") as errors:
         self.process = subprocess.Popen(
@@ -137,9 +141,9 @@ class Run:
     lines.put(None)
 
   def wait(self, *beginnings, until=lambda: False):
-    """The next line of its output that begins so.
+    """Return the next line of the output with one of these beginnings.
 
-    Returns None if the process ends first, or `until()` is true.
+    Return None if the process ends first, or if `until()` is true.
     """
     while not until():
       with contextlib.suppress(queue.Empty):
@@ -152,7 +156,7 @@ class Run:
     return None
 
   def step(self):
-    """The step of the newest checkpoint, as the names of the directories have it."""
+    """Return the newest checkpoint's step, from the names of the directories."""
     folder = self.workdir / "checkpoints"
     names = os.listdir(folder) if folder.is_dir() else []
     return max((int(name) for name in names if name.isdecimal()), default=0)
@@ -163,7 +167,7 @@ class Run:
 
 
 def damage(folder, rng):
-  """Damages one to three files of a checkpoint; returns how."""
+  """Damage one to three files of a checkpoint, and return how."""
   paths = sorted(path for path in folder.rglob("*") if path.is_file())
   said = []
   for path in rng.sample(paths, rng.randint(1, 3)):
@@ -184,7 +188,7 @@ def damage(folder, rng):
 
 
 def disturb(run, disk, number, rng):
-  """Disturbs a run so many times; returns how often in which way."""
+  """Disturb a run `number` times; return how often it happened in which way."""
   kinds = ["SIGKILL", "SIGTERM", "SIGINT", "damage", "full", "read-only", "EFBIG",
            "EIO", "ENOSPC", "EROFS"]
   met, previous = collections.Counter(), None
@@ -194,8 +198,8 @@ def disturb(run, disk, number, rng):
       kind = {"full": "ENOSPC", "read-only": "EROFS"}[kind]
     error = {"EIO": 5, "ENOSPC": 28, "EROFS": 30}.get(kind, 0)
     assert run.go(error, rng.randint(1, 25)) == "running", run.errors.read_text()
-    # From then on it trains; half of the time somebody reads. A damaged checkpoint is
-    # there until the program has set it aside.
+    # The run trains now. At random moments this process reads it. A damaged checkpoint
+    # is there until the program sets it aside.
     at_least = run.step() - (previous == "damage")
     wanted = run.step() + rng.randint(1, 3)
     deadline = time.monotonic() + 300
@@ -222,7 +226,8 @@ def disturb(run, disk, number, rng):
     stopped = run.wait(
         "stopped", "complete", until=lambda last=before + 3: run.step() > last)
     if stopped is None and run.process.poll() is None:
-      # The error came where the program could do without: looking for the best.
+      # The program ignored the error, because it met it while looking for the best
+      # checkpoint.
       assert kind in ("EIO", "ENOSPC", "EROFS")
       run.process.send_signal(signal.SIGTERM)
       stopped = run.wait("stopped", "complete")
@@ -238,7 +243,7 @@ def disturb(run, disk, number, rng):
     code = run.process.poll()
     print(f"{index + 1}: {kind} at step {before}, {what or stopped or code}",
           flush=True)
-    # A signal may come when the training is no longer, or not yet, in charge.
+    # A signal may come before the training handles signals, or after that.
     assert stopped or code in (-9, -15, 130), run.errors.read_text()
     assert stopped != "complete", "there are too few steps"
     assert not run.traceback()
@@ -250,7 +255,7 @@ def disturb(run, disk, number, rng):
 
 
 def figures(workdir):
-  """The lines of the metrics, without their speed, once each and in order."""
+  """Return the lines of the metrics in order, without their speed."""
   lines = [json.loads(line) for line in open(workdir / "metrics.jsonl")]
   for line in lines:
     line.pop("train/images_per_second", None)
@@ -258,7 +263,7 @@ def figures(workdir):
 
 
 def digest(workdir):
-  """SHA-256 of the last checkpoint's parameters, and its step."""
+  """Return the last checkpoint's step and the SHA-256 of its parameters."""
   sums = hashlib.sha256()
   for leaf in jax.tree.leaves(jax.device_get(load_run(str(workdir)).params)):
     sums.update(leaf.tobytes())

@@ -1,4 +1,4 @@
-"""Training of models of several scales: together, and each scale by itself."""
+"""Training of models of several scales, together and one scale at a time."""
 
 import dataclasses
 import json
@@ -22,7 +22,10 @@ from pixelrnn_jax.visualization import grids, run_pictures
 
 
 def make_config():
-  """4x4 to 8x8, a PixelCNN of one layer, on coloured digits."""
+  """Return a config from 4x4 to 8x8 images, with a PixelCNN of one layer.
+
+  Its data are coloured digits.
+  """
   config = prnn.load_config("multi_scale_imagenet64:smoke")
   config.model = dataclasses.replace(
       config.model, kind="pixel_cnn", hidden=6, layers=1, head_features=12)
@@ -63,7 +66,7 @@ def test_scales_trained_one_by_one_are_those_trained_together():
   together, nats = steps(start, -1)
   small, small_nats = steps(start, 0)
   both, large_nats = steps(small, 1)
-  # The other scale stays as it is, to the last bit, its optimiser too.
+  # The other scale and its optimiser do not change in a single bit.
   for state, before, still in ((small, start, "scales_1"), (both, small, "scales_0")):
     for part in ("params", "opt_state"):
       assert same(getattr(state, part)[still], getattr(before, part)[still])
@@ -85,7 +88,10 @@ def read_metrics(workdir):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """A work directory: six steps of the small scale, then six of the large one."""
+  """Train six steps of the small scale, then six of the large one.
+
+  Returns the work directory, and the parameters after each of them.
+  """
   workdir = tmp_path_factory.mktemp("runs") / "run"
   config, params = make_config(), []
   for scale, steps in ((0, 6), (1, 12)):
@@ -106,11 +112,11 @@ def test_one_work_directory_takes_one_scale_after_the_other(run):
     if "train/grad_norm" in line:
       size = "4x4" if step <= 6 else "8x8"
       names = {name for name in line if name.startswith("train/nats")}
-      assert names == {f"train/nats_per_image_{size}"}  # no total of one scale
+      assert names == {f"train/nats_per_image_{size}"}  # one scale has no total
       dimensions = 48 if step <= 6 else 192
       assert line[f"train/bits_per_dim_{size}"] == pytest.approx(
           line[f"train/nats_per_image_{size}"] / dimensions / np.log(2))
-      # Each scale has the whole schedule, its warm-up too.
+      # Each scale has the whole schedule, with its warm-up.
       assert line[f"train/learning_rate_{size}"] == pytest.approx(
           float(schedule((step - 1) % 6)))
     else:
@@ -144,7 +150,10 @@ def test_the_evaluation_has_each_scale_and_says_that_it_is_a_bound(run, capsys):
 
 
 def test_standard_errors_are_those_of_the_sum():
-  """Of images, not of scales: those of one image vary together."""
+  """The standard error is over images, and not over scales.
+
+  The likelihoods of the scales of one image vary together.
+  """
   nats = np.array([[1.0, 2.0], [3.0, 5.0], [2.0, 2.0]])
   total = summarize_scales(nats, make_config().model)
   assert total.nats_per_image == pytest.approx(5)
@@ -166,7 +175,7 @@ def test_pictures(run, tmp_path):
       small, grown.reshape(3, 2, 8, 8, 3), str(tmp_path / "expected.png"), 256,
       originals)
   assert_same_above_the_caption(path, tmp_path / "expected.png")
-  # The user's own small images; there are no originals then.
+  # With small images of the user's own, there are no originals.
   Image.fromarray(small[0]).save(tmp_path / "small.png")
   path = run_pictures.draw_grown(
       str(workdir), None, 2, patterns=[str(tmp_path / "small.png")],
