@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up(
   """A run on a disk that fills up stops, and goes on when there is room again.
 
   From step 7 on, no file may grow beyond `room` bytes. The largest `room` stops the
-  arrays of a checkpoint. The others also stop its small files and the metrics. Orbax,
+  arrays of a checkpoint. The others stop its small files and the metrics. Orbax,
   TensorStore and our own code fail in different ways.
   """
   caplog.set_level("CRITICAL", logger="absl")  # the programs do the same
