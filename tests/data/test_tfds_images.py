@@ -314,7 +314,8 @@ def test_missing_downsampled_imagenet(tmp_path, size):
 def test_offline(tmp_path, monkeypatch):
   """Without a network, loading fails at once instead of retrying for minutes.
 
-  TensorFlow is installed here, so TFDS could prepare the data set.
+  The test makes the package believe that TensorFlow is installed, so that TFDS would
+  prepare the data set.
   """
   asked = []
 
