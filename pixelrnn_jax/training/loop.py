@@ -207,6 +207,9 @@ class _Run:
       self.say(
           f"{self.workdir} is complete: {self.step} steps. More train.steps would go"
           " on.")
+    # A signal may have come while files were read or closed. The next one acts at once.
+    self.signals.release()
+    self.stop_if_asked()
     self.finish()
 
   def restore(self) -> None:
@@ -325,9 +328,6 @@ class _Run:
         self.stop_if_asked()
       self.take_steps()
       self.stop_if_asked()
-    # A signal may have come while the files were closed. The next one acts at once.
-    self.signals.release()
-    self.stop_if_asked()
 
   def call_back(self, line: dict) -> None:
     """Hand a line of metrics to the caller of `train`."""

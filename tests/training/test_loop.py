@@ -42,7 +42,7 @@ def test_what_a_run_leaves(finished_run, tiny_config):
   assert from_json((finished_run / "config.json").read_text()) == tiny_config
   metrics = read_metrics(finished_run)
   steps = [line["step"] for line in metrics if "train/nats_per_image" in line]
-  assert steps == [2, 3, 4, 6, 8, 9, 10, 12]  # every 2, every 3, every 4
+  assert steps == [2, 3, 4, 6, 8, 9, 10, 12]  # every 2, 3 and 4 steps
   steps = [line["step"] for line in metrics if "validation/nats_per_image" in line]
   assert steps == [4, 8, 12]
   for line in metrics:
@@ -67,10 +67,10 @@ def test_on_metrics_sees_each_line_once_it_is_written(
     assert [json.loads(text) for text in written] == lines
 
   train(tiny_config, str(workdir), on_metrics)
-  assert len(lines) == 11  # 8 of training, 3 of validation
+  assert len(lines) == 11  # 8 lines of training, 3 of validation
   assert read_metrics(workdir) == read_metrics(finished_run)
   assert_same(params_of(workdir), params_of(finished_run))
-  train(tiny_config, str(workdir), on_metrics)  # complete: nothing to report
+  train(tiny_config, str(workdir), on_metrics)  # the run is complete: nothing to report
   assert len(lines) == 11
 
 
@@ -121,7 +121,10 @@ def test_more_steps_continue_the_run(copy_run, tiny_config):
 
 def test_a_decay_that_ends_with_train_steps_goes_on_with_them(
     tiny_config, tmp_path, capsys):
-  """The learning rate rises again, as the message says, instead of staying at 0."""
+  """A decay that ends with train.steps ends later when train.steps grows.
+
+  The learning rate rises again instead of staying at 0, and a message says so.
+  """
   workdir = tmp_path / "run"
   tiny_config.optimizer = OptimizerConfig(
       name="muon", learning_rate=1e-3, warmup_steps=2, decay_steps=-1)
@@ -141,7 +144,7 @@ def test_a_decay_that_ends_with_train_steps_goes_on_with_them(
       make_schedule(tiny_config.optimizer, steps) for steps in (4, 8))
   assert rates == pytest.approx(
       [float(first(t)) for t in range(4)] + [float(second(t)) for t in range(4, 8)])
-  train(tiny_config, str(workdir))  # complete: the schedule is as before
+  train(tiny_config, str(workdir))  # the run is complete: same schedule
   assert "schedule" not in capsys.readouterr().out
 
 
@@ -159,7 +162,7 @@ def test_a_change_of_what_is_trained_is_told_with_its_step(
       "optimizer.decay_steps: 0 became 40 from step 12 on.",
       "train.scale: -1 became 0 from step 12 on."):
     assert printed.count(line) == 1
-  # Fields that alter rounding or reports only are not among these lines.
+  # Fields that change only rounding or reports are not among these lines.
   assert sum("from step 12 on" in line for line in printed) == 3
   train(tiny_config, str(workdir))
   assert "became" not in capsys.readouterr().out
@@ -177,7 +180,7 @@ def test_figures_of_training_say_how_images_are_augmented(
   described = {name: line["data"] for line in lines[before:] for name in line
                if name.endswith("/nats_per_image")}
   assert described["train/nats_per_image"].endswith(", augmented (mirror)")
-  # Those of the other splits are of the images as they are.
+  # The figures of other splits are for images without augmentation.
   assert "augmented" not in described["validation/nats_per_image"]
   assert "augmented" not in json.loads(
       (workdir / "evaluation.json").read_text())["data"]
@@ -210,7 +213,7 @@ def test_a_damaged_checkpoint_is_trained_again(copy_run, tiny_config, capsys):
   assert "checkpoint of step 12 is damaged: params/manifest.ocdbt" in captured.err
   assert "Resuming" in captured.out and "at step 9" in captured.out
   assert_same(params_of(workdir), expected)
-  assert read_metrics(workdir) == metrics  # no step twice
+  assert read_metrics(workdir) == metrics  # no step is there twice
   assert (workdir / "checkpoints" / "damaged_12").is_dir()
   with Checkpoints(str(workdir)) as checkpoints:
     assert checkpoints.steps()[-2:] == [9, 12]
@@ -282,7 +285,10 @@ def test_a_signal_during_the_last_save_stops_before_the_evaluation(
 
 def test_a_reader_that_stops_early_stops_the_run(
     finished_run, tiny_config, tmp_path, monkeypatch):
-  """As `train.py | head`: the checkpoint is saved, and the run goes on from there."""
+  """A run whose reader stops early, as in `train.py | head`, saves a checkpoint.
+
+  It can be resumed from there.
+  """
   workdir = tmp_path / "run"
 
   def broken(message):
@@ -300,9 +306,10 @@ def test_a_reader_that_stops_early_stops_the_run(
 
 def test_a_good_checkpoint_is_there_at_every_moment(
     tiny_config, tmp_path, monkeypatch):
-  """Where a signal cut the first validation short, and the run is resumed.
+  """There is a good checkpoint at every moment of a resumed run.
 
-  Before and after each call that renames or deletes, the one checkpoint is read.
+  A signal has cut its first validation short. The only checkpoint is read before and
+  after each call that renames or deletes files.
   """
   workdir = tmp_path / "run"
   tiny_config.train.checkpoint_every = 100
@@ -345,9 +352,35 @@ def test_a_good_checkpoint_is_there_at_every_moment(
     assert sorted(step for _, step in checkpoints.ranking()) == [4, 5]
 
 
+@pytest.mark.parametrize("owner, name, error", [
+    (loop._Run, "restore", Interrupted), (loop, "evaluate", KeyboardInterrupt)])
+def test_a_signal_while_a_complete_run_is_evaluated(
+    copy_run, tiny_config, monkeypatch, owner, name, error):
+  """A signal during the evaluation of a complete run stops the program at once.
+
+  There is no step left after which the run could stop.
+  """
+  workdir = copy_run()
+  (workdir / "evaluation.json").unlink()
+  original = getattr(owner, name)
+
+  def hooked(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGINT)
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(owner, name, hooked)
+  with pytest.raises(error):
+    train(tiny_config, str(workdir))
+  assert not (workdir / "evaluation.json").exists()
+
+
 def test_a_validation_made_again_is_there_once(
     finished_run, tiny_config, tmp_path, monkeypatch):
-  """Killed between the line of a validation and its checkpoint's figure."""
+  """A validation that is made again after a kill is in the metrics once.
+
+  The run is killed after the line of the validation is written, and before the figure
+  is saved in the checkpoint.
+  """
   workdir = tmp_path / "run"
   calls = []
   original = loop._Run.validate
