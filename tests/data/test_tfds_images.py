@@ -218,7 +218,7 @@ def test_missing_file(prepare):
     path.unlink()
   config = make_config("tiny_rgb", data_dir)
   assert len(load_source(config, "train")) == 15
-  with pytest.raises(InputError, match="Image 0 of .* cannot be read: .*again"):
+  with pytest.raises(InputError, match="cannot be opened: .*prepare it again"):
     load_source(config, "test")
 
 

@@ -28,8 +28,8 @@ startup.begin()
 IMPORTS = "print('begun', flush=True); time.sleep(60)"
 MAIN = """
 startup.interruptible()
-print('begun', flush=True)
 try:
+  print('begun', flush=True)
   time.sleep(60)
 except KeyboardInterrupt:
   print('leaving', flush=True)

@@ -46,6 +46,8 @@ def test_events_for_tensorboard(tmp_path):
   assert start.step == 5 and start.session_log.status == start.session_log.START
 
 
+# Python tells that it could not write what was left, when it closes the file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_no_file_open(tmp_path):
   """A writer on a full disk leaves no file open.
 
