@@ -31,7 +31,7 @@ def quickstart() -> Config:
           warmup_steps=50, decay_steps=-1,
           decay_shape="linear"),
       train=TrainConfig(
-          batch_size=16, steps=3_600, log_every=25, eval_every=1_200,
-          checkpoint_every=1_200, samples=16,
+          batch_size=16, steps=3_200, log_every=25, eval_every=1_600,
+          checkpoint_every=1_600, samples=16,
       ),
   )
