@@ -17,7 +17,8 @@ def quickstart() -> Config:
   The model is that of `diagonal_bilstm_mnist_1layer` (80.75 nats in the paper, after
   training to convergence). Training is cut to a few minutes of CPU. Departures: a short
   run with Muon, whose learning rate decays to 0, and validation on 1,000 images only,
-  so that 59,000 are trained on. README has the figure.
+  so that 59,000 are trained on. Measured: 83.746 +/- 0.203 nats on the test set (static
+  binarisation) after 2 min 55 s of two CPU cores, with evaluation (2026-11-30).
   """
   return Config(
       name="quickstart",
