@@ -19,7 +19,8 @@ if __name__ == "__main__":
 from absl import flags
 
 import command_line
-from pixelrnn_jax.configs.schema import SPLITS, Config
+import image_flags
+from pixelrnn_jax.configs.schema import Config
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import learning_curves, picture_requests, run_pictures
 
@@ -41,14 +42,7 @@ _SEED = flags.DEFINE_integer(
 _NUM = flags.DEFINE_integer(
     "num", None, "Images: random ones to average over (8), or --images' files or the"
     " first ones of the --split to show (6; 3 in colour).")
-_SPLIT = flags.DEFINE_enum(
-    "split", "test", SPLITS[::-1], "Where images come from.")
-_EXAMPLES = flags.DEFINE_string(
-    "examples", None, "Which images of the split, 'number,number'; the first by"
-    " default.")
-_IMAGES = flags.DEFINE_list(
-    "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
-    " pattern, folders, .npz files.")
+image_flags.define()
 _UNIT = flags.DEFINE_enum(
     "unit", None, ["nats", "bits/dim"],
     "The unit of the curves; by default nats if all models are binary.")
@@ -78,8 +72,7 @@ def main(config: Config | None) -> None:
     if given and what not in takers:
       raise InputError(
           f"--{name} goes with --what={' or '.join(takers)}, not with {what}.")
-  if _IMAGES.value is not None and flags.FLAGS["split"].present:
-    raise InputError("--images and --split: give one of them.")
+  images = image_flags.chosen()
   workdirs = _WORKDIR.value
   if what == "curves":
     print(learning_curves.draw_curves(
@@ -90,12 +83,11 @@ def main(config: Config | None) -> None:
   workdir = workdirs[0] if workdirs else None
   if what == "nll":
     path = run_pictures.draw_nll(
-        command_line.required("workdir", workdir), _NUM.value, _SPLIT.value,
-        _IMAGES.value, _CHECKPOINT.value, _OUTPUT.value, command_line.moved_data(),
-        picture_requests.parse_examples(_EXAMPLES.value))
+        command_line.required("workdir", workdir), _NUM.value,
+        which=_CHECKPOINT.value, output=_OUTPUT.value, **images)
   else:
     text = _PIXEL.value
-    pixels = None if text is None else picture_requests.parse_pixels(text)
+    pixels = picture_requests.parse_pixels(text)
     if pixels is not None and len(pixels) > 1:
       raise InputError(f"--pixel={text}: give one, as in '5,12'.")
     path = run_pictures.draw_receptive_field(

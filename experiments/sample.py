@@ -29,7 +29,7 @@ from typing import Any
 from absl import flags
 
 import command_line
-from pixelrnn_jax.configs.schema import SPLITS
+import image_flags
 from pixelrnn_jax.errors import InputError
 from pixelrnn_jax.visualization import picture_requests, run_pictures
 
@@ -57,14 +57,7 @@ _SEED = flags.DEFINE_integer(
     upper_bound=2**32 - 1)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 32, "Images that a device draws at a time.")
-_SPLIT = flags.DEFINE_enum(
-    "split", "test", SPLITS[::-1], "Where images come from.")
-_EXAMPLES = flags.DEFINE_string(
-    "examples", None, "Which images of the split, 'number,number'; the first by"
-    " default.")
-_IMAGES = flags.DEFINE_list(
-    "images", None, "Your own images instead of a split: PNG and JPEG files by name or"
-    " pattern, folders, .npz files.")
+image_flags.define()
 _COMPLETIONS = flags.DEFINE_integer(
     "completions", 4, "Completions, or large images, of an image.")
 _KNOWN_ROWS = flags.DEFINE_integer(
@@ -91,8 +84,7 @@ def main() -> None:
   if len(kinds) > 1:
     raise InputError(f"{' and '.join(kinds)} are two pictures: give one.")
   kind = kinds[0] if kinds else "samples"
-  if _IMAGES.value is not None and flags.FLAGS["split"].present:
-    raise InputError("--images and --split: give one of them.")
+  images = dict(image_flags.chosen(), num=_NUM.value)
   for name, kinds in _TAKEN_BY.items():
     if flags.FLAGS[name].present and kind not in kinds:
       raise InputError(f"--{name} goes with {kinds}, not with {kind}.")
@@ -100,10 +92,6 @@ def main() -> None:
   common: dict[str, Any] = dict(which=_CHECKPOINT.value, output=_OUTPUT.value)
   drawing: dict[str, Any] = dict(
       temperature=_TEMPERATURE.value, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
-  images: dict[str, Any] = dict(
-      num=_NUM.value, split=_SPLIT.value, patterns=_IMAGES.value,
-      examples=picture_requests.parse_examples(_EXAMPLES.value),
-      moved=command_line.moved_data())
   if _COMPLETE.value:
     path = run_pictures.draw_completions(
         workdir, completions=_COMPLETIONS.value, known_rows=_KNOWN_ROWS.value,
@@ -112,8 +100,7 @@ def main() -> None:
     path = run_pictures.draw_grown(
         workdir, grown=_COMPLETIONS.value, **images, **drawing, **common)
   elif _CONDITIONALS.value:
-    text = _PIXELS.value
-    pixels = None if text is None else picture_requests.parse_pixels(text)
+    pixels = picture_requests.parse_pixels(_PIXELS.value)
     path = run_pictures.draw_conditionals(workdir, pixels=pixels, **images, **common)
   else:
     num = 64 if _NUM.value is None else _NUM.value

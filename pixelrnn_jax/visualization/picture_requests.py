@@ -15,12 +15,14 @@ from pixelrnn_jax.runs.restore import Run, load_images
 _MOST_PIXELS = 12  # Matplotlib draws a few diagrams, not thousands
 
 
-def parse_pixels(text: str) -> list[tuple[int, int]]:
-  """Return (row, column) of each pixel in "row,column;row,column;...".
+def parse_pixels(text: str | None) -> list[tuple[int, int]] | None:
+  """Return (row, column) of each pixel in "row,column;row,column;..."; None of None.
 
   Raises:
     InputError: the text is not of that form.
   """
+  if text is None:
+    return None
   if not re.fullmatch(r"{0},{0}(;{0},{0})*".format("[0-9]{1,9}"), text):
     raise InputError(
         f"pixels={text!r}: give rows and columns from 0, as in '0,0;5,12'."
