@@ -47,7 +47,5 @@ def _from_tree(cls: type, tree: Any, path: str) -> Any:
   for name, value in tree.items():
     if dataclasses.is_dataclass(hints[name]):
       value = _from_tree(hints[name], value, f"{path}.{name}")
-    elif isinstance(value, list):
-      value = tuple(value)
     values[name] = value
   return cls(**values)

@@ -206,13 +206,13 @@ def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) ->
   """
   model = config.model
   largest = getattr(dataset, "largest", None)
-  # One black image may be good. The parts may have been made in different ways.
-  if isinstance(images, np.ndarray) and (split == "train" or len(images) > 1):
-    check_not_black(
-        int(images.max(initial=0)), model.levels, f"{dataset.title}, split {split!r},")
-  elif largest is not None:
-    check_not_black(largest, model.levels, dataset.title)
   if model.levels > 2:
+    # One black image may be good. The parts may have been made in different ways.
+    if isinstance(images, np.ndarray) and (split == "train" or len(images) > 1):
+      title = f"{dataset.title}, split {split!r},"
+      check_not_black(int(images.max(initial=0)), model.levels, title)
+    elif largest is not None:
+      check_not_black(largest, model.levels, dataset.title)
     return
   if largest is None and isinstance(images, np.ndarray):
     largest = int(images.max(initial=0))

@@ -85,17 +85,17 @@ class TfdsImages:
       # The whole split is opened, because not every format takes a part of one.
       examples = self._builder.as_data_source(split=self.split_names[part])
       there = _number_in_files(self._builder.info, self.split_names[part], examples)
-    except Exception as error:  # missing or damaged files raise anything
-      if not isinstance(error, NotImplementedError):
-        raise InputError(
-            f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
-            " Delete the data set's directory and prepare it again."
-        ) from error
+    except NotImplementedError as error:
       raise InputError(
           f"{self.title} in {directory} is not in the array_record format, so its"
           " images cannot be read by index. Convert it where TensorFlow is"
           " installed, with `tfds convert_format --out_file_format=array_record"
           f" --dataset_version_dir={directory}`."
+      ) from error
+    except Exception as error:  # missing or damaged files raise anything
+      raise InputError(
+          f"{self.title} in {directory} cannot be opened: {_first_line(error)}"
+          " Delete the data set's directory and prepare it again."
       ) from error
     if there != self.sizes[part]:
       raise InputError(
