@@ -240,6 +240,12 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     _fail("error: " + " ".join(str(error).split()))
   if len(rest) > 1:
     _fail(f"error: unexpected argument {rest[1]!r}: flags start with --.")
+  for name in flags.FLAGS:
+    flag = flags.FLAGS[name]
+    if flag.present > 1 and isinstance(flag.parser, flags.ListParser):
+      _fail(  # absl would keep the last list alone
+          f"error: --{name} is given {flag.present} times. Give it once, with commas:"
+          f" --{name}=ONE,OTHER.")
   return rest
 
 

@@ -53,8 +53,8 @@ _TARGETS = flags.DEFINE_list(
     f"The devices to compile for: {', '.join(compiled.TARGETS)}.")
 _CHIPS = flags.DEFINE_list("chips", ["1"], "Numbers of devices: 1, 2 or 4.")
 _DTYPES = flags.DEFINE_list("dtypes", ["bfloat16"], "The dtypes of the products.")
-_SET = flags.DEFINE_list(
-    "set", [], "Fields of the configs to change, as in model.unroll=4.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "part.field=VALUE for all configs; may be repeated.")
 _SAMPLES = flags.DEFINE_integer(
     "samples", 16, "Images that a device draws at a time; 0 leaves the sampler out.")
 _JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")

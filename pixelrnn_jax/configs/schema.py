@@ -106,6 +106,8 @@ class ModelConfig(PlainFields):
     skew: how the Diagonal BiLSTM's maps are skewed: `reshape` the padded map, or
       `concatenate` its rows.
     convolution: masked convolutions as `products`, one for each tap, or by `xla`.
+    head_products: the head's 1 x 1 convolutions as one product with the `masked`
+      kernel, or as products with the `visible` blocks of it alone.
     logits: whether the training loss takes the logits of all channels `together` or
       `by_channel`.
   """
@@ -132,6 +134,7 @@ class ModelConfig(PlainFields):
   row_start: str = _resumable(AUTO)
   skew: str = _resumable(AUTO)
   convolution: str = _resumable(AUTO)
+  head_products: str = _resumable(AUTO)
   logits: str = _resumable(AUTO)
 
   @property

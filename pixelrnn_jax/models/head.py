@@ -60,16 +60,21 @@ class Head(Composite):
     Returns:
       [..., C, levels], in at least float32.
     """
-    x = self._outputs(params, x)
-    return self._finish(x.reshape(*x.shape[:-1], self.channels, -1))
+    outputs = jnp.stack(self._outputs(params, x), axis=-2)
+    return self._finish(outputs)
 
   def _outputs(
       self, params: Params, x: Float[Array, "*N F"]
-  ) -> Float[Array, "*N outputs"]:
-    """Return the output of the last layer, the channels side by side."""
-    for name, layer in self.layers.items():
-      x = layer(params[name], jax.nn.relu(x))
-    return x
+  ) -> list[Float[Array, "*N values"]]:
+    """Return the output of the last layer for each channel."""
+    if self.config.choices.resolve().head_products == "masked":
+      for name, layer in self.layers.items():
+        x = layer(params[name], jax.nn.relu(x))
+      return jnp.split(x, self.channels, axis=-1)
+    groups = [x[..., s] for s in ops.group_slices(x.shape[-1], self.channels)]
+    for name in self.layers:
+      groups = ops.visible_dense([jax.nn.relu(x) for x in groups], **params[name])
+    return groups
 
   def _finish(self, x: Float[Array, "*N outputs"]) -> Float[Array, "*N levels"]:
     """Turn the last layer's output for a channel into its logits.
@@ -94,10 +99,9 @@ class Head(Composite):
     if self.config.choices.resolve().logits == "together":
       return -ops.categorical_log_probs(self(params, x), values).sum()
     # An axis of 3 channels wastes a quarter of a TPU's tiles.
-    outputs = jnp.split(self._outputs(params, x), self.channels, axis=-1)
     log_probs = [
         ops.log_probs_by_comparison(self._finish(logits), values[..., channel]).sum()
-        for channel, logits in enumerate(outputs)]
+        for channel, logits in enumerate(self._outputs(params, x))]
     return -jnp.stack(log_probs).sum()
 
   def chunked_nats(

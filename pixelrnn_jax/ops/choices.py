@@ -26,6 +26,7 @@ OPTIONS = {
     "row_start": ("slice", "select"),
     "skew": ("reshape", "concatenate"),
     "convolution": ("products", "xla"),
+    "head_products": ("masked", "visible"),
     "logits": ("together", "by_channel"),
 }
 
@@ -52,6 +53,9 @@ class Choices:
       own, for reverse mode only.
     convolution: how a masked convolution is computed. `products` is one matrix product
       for each tap. `xla` is XLA's convolution.
+    head_products: how the head's 1 x 1 convolutions are computed. `masked` is one
+      product with the masked kernel. `visible` is a product for each block of the
+      kernel that the mask shows.
     logits: how the training loss takes the logits. `together` is one array for all
       channels, [..., C, levels]. `by_channel` is an array for each channel.
     unroll: number of steps of an LSTM in one iteration of the compiled loop.
@@ -65,6 +69,7 @@ class Choices:
   row_start: str = AUTO
   skew: str = AUTO
   convolution: str = AUTO
+  head_products: str = AUTO
   logits: str = AUTO
   unroll: int = 0
   images_per_strip: int = 0
@@ -87,14 +92,14 @@ BY_BACKEND = Choices()
 DEFAULTS = {
     "cpu": Choices(
         gates_gradient="select", kernel_gradient="in_scan", saved="wide",
-        row_start="slice", skew="reshape", convolution="products", logits="together",
-        unroll=1, images_per_strip=8),
+        row_start="slice", skew="reshape", convolution="products",
+        head_products="visible", logits="by_channel", unroll=1, images_per_strip=8),
     "gpu": Choices(
         gates_gradient="select", kernel_gradient="after_scan", saved="narrow",
         row_start="select", skew="reshape", convolution="products",
-        logits="by_channel", unroll=32, images_per_strip=1),
+        head_products="masked", logits="by_channel", unroll=32, images_per_strip=1),
     "tpu": Choices(
         gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
         row_start="select", skew="concatenate", convolution="xla",
-        logits="by_channel", unroll=1, images_per_strip=2),
+        head_products="masked", logits="by_channel", unroll=1, images_per_strip=2),
 }

@@ -99,7 +99,7 @@ FULL = Plan(
         ("diagonal_bilstm_cifar10", (
             "implementation", "row_start", "skew", "saved", "unroll",
             "images_per_strip")),
-        ("pixel_cnn_cifar10", ("convolution", "logits")),
+        ("pixel_cnn_cifar10", ("convolution", "head_products", "logits")),
     ),
     choices_layers=2,
     repeats=5,

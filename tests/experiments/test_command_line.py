@@ -69,6 +69,9 @@ BAD = {
     "no such accelerator": (
         ["compile_for_accelerator.py", "--configs=quickstart", "--target=abacus"],
         ["target='abacus'", "tpu_v5e"]),
+    "a list in pieces": (
+        ["compress.py", "--images=a.png", "--images=b.png", "--output=c.prnn"],
+        ["--images is given 2 times", "--images=ONE,OTHER"]),
     "misspelt flag": (
         ["train.py", "--config=quickstart", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
     "no flag": (["train.py", "quickstart"], ["unexpected argument 'quickstart'"]),

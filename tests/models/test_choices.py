@@ -39,6 +39,18 @@ def test_every_backend_equals_the_reference(kind, shape, levels):
           a / scale, b / scale, atol=1e-5, err_msg=backend)
 
 
+@pytest.mark.parametrize("head_products", OPTIONS["head_products"])
+@pytest.mark.parametrize("logits", OPTIONS["logits"])
+def test_every_head_has_the_same_loss(head_products, logits):
+  config = ModelConfig(
+      "pixel_cnn", (4, 5, 3), levels=7, hidden=4, layers=1, head_features=10)
+  own = ops.Choices(head_products=head_products, logits=logits)
+  got = loss_and_gradients(config, own)
+  expected = loss_and_gradients(config, DEFAULTS["gpu"])
+  for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
 def test_values_out_of_range_have_no_likelihood():
   logits = jnp.zeros((3, 4))
   got = ops.log_probs_by_comparison(logits, jnp.array([-1, 3, 4]))

@@ -29,7 +29,7 @@ def test_the_program_measures_every_kind_of_part(tmp_path):
                 "pixel_cnn_cifar10:smoke, largest batch, training step",
                 "pixel_cnn_cifar10:smoke, sampling", "4 training steps of pixel_cnn",
                 "row_lstm_cifar10:smoke, scan, fused: forward",
-                "pixel_cnn_cifar10:smoke, layers=1, logits=by_channel, training step"):
+                "pixel_cnn_cifar10:smoke, layers=1, logits=together, training step"):
     assert any(name.startswith(start) for name in rows), start
     assert f"| {start}" in table
   own, largest = (
