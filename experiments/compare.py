@@ -5,7 +5,7 @@ r"""Compare trained models on the same images, with paired errors and other code
 
 Prints a Markdown table: bits for each value with standard errors, and each model's
 difference from the first one with the error of that difference. PNG, WebP and JPEG XL
-(after `pip install pillow-jxl-plugin`) compress the same images, side by side as one.
+(after `pip install '.[codecs]'`) compress the same images, side by side as one.
 --output writes the table to a file, too.
 """
 

@@ -2,7 +2,7 @@
 
 - `mnist.py`, `cifar10.py`, `imagenet.py`: the paper's experiments and their figures.
 - `multi_scale.py`: experiments with several scales.
-- `quickstart.py`: the five-minute experiment.
+- `quickstart.py`: the three-minute experiment.
 - `photos.py`: experiments on the photographs in the package.
 - `smoke.py`: `NAME:smoke`, the same pipeline shrunk to a minute of work.
 - `rmsprop.py`: `NAME:rmsprop`, the same experiment with the paper's optimiser.

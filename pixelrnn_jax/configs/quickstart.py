@@ -1,4 +1,4 @@
-"""The first five minutes: real digits on a laptop."""
+"""The first three minutes: real digits on a laptop."""
 
 from pixelrnn_jax.configs.schema import (
   Config,

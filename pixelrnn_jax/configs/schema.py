@@ -246,7 +246,7 @@ class DataConfig(PlainFields):
       `data/own_images.py`). `tfds:cifar10` and `tfds:cifar100` (170 MB) and
       `tfds:imagenet_resized/SIZE` (8x8: 0.25 GB, 16x16: 1 GB, 32x32: 3.7 GB, 64x64:
       14 GB) are downloaded and prepared at the first start, CIFAR in a minute. An
-      epoch of two CPU cores takes 3 minutes (`quickstart`), 7
+      epoch on two CPU cores takes 3 minutes (`quickstart`), 7
       (`diagonal_bilstm_mnist`), 2 to 5 hours (CIFAR-10) and 36 days (ImageNet
       32x32; 30 minutes on an H200). docs/data.md has more of both.
     binarization: how grey values become bits where model.levels is 2. `static` draws

@@ -7,7 +7,8 @@ slow elsewhere, so each backend has its own defaults. docs/speed.md has the figu
 - Those of a GPU were measured one by one on an H200, in training steps of networks of 2
   layers. The Row LSTM's baseline varied by a third between its runs, so the smaller
   differences from it may be chance. Three defaults were changed after that
-  (`gates_gradient`, `saved`, `unroll`). Today's defaults together were not measured.
+  (`gates_gradient`, `saved`, `unroll`), and `head_products` was added unmeasured.
+  Today's defaults together were not measured.
 - Those of a TPU are what the compiler's estimates say; no TPU has run them yet.
 """
 
