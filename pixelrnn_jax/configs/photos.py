@@ -10,10 +10,10 @@ figures on the two cannot be compared.
 
 | config                   | test, bits/dim    | training                       |
 |--------------------------|-------------------|--------------------------------|
-| `quickstart_photos`      | 3.9781 +/- 0.1251 | 8 min of two CPU cores         |
-| `pixel_cnn_photos`       | 3.3155 +/- 0.1101 | 49 min of one CPU core         |
-| `row_lstm_photos`        | 3.2844 +/- 0.1082 | 67 min of one CPU core         |
-| `diagonal_bilstm_photos` | 3.2475 +/- 0.1103 | 88 min of one CPU core         |
+| `quickstart_photos`      | 3.9781 +/- 0.1251 | 8 min on two CPU cores         |
+| `pixel_cnn_photos`       | 3.3155 +/- 0.1101 | 49 min on one CPU core         |
+| `row_lstm_photos`        | 3.2844 +/- 0.1082 | 67 min on one CPU core         |
+| `diagonal_bilstm_photos` | 3.2475 +/- 0.1103 | 88 min on one CPU core         |
 
 `photos`, in the package, is the last one after 20,000 steps, 3.1741 +/- 0.1124. PNG has
 4.227 on the same crops, WebP 3.227 and JPEG XL 3.137. docs/experiments.md has the
@@ -58,7 +58,7 @@ def _photos(
 
 
 def quickstart_photos() -> Config:
-  """Row LSTM, 3 layers, h = 24: natural images in eight minutes of two CPU cores."""
+  """Row LSTM, 3 layers, h = 24: natural images in eight minutes on two CPU cores."""
   return _photos("row_lstm", layers=3, hidden=24, head_features=96, steps=3_000)
 
 
