@@ -104,10 +104,10 @@ def test_ctrl_c_never_shows_a_traceback_and_always_ends(
 def test_an_ignored_ctrl_c_stays_ignored():
   """A program that ignores SIGINT, as in the background of a script, goes on."""
   process = subprocess.Popen(
-      [sys.executable, "-c", BEGIN + "startup.interruptible()\n"
+      ["sh", "-c", "trap '' INT; exec \"$0\" -c \"$1\"", sys.executable,
+       BEGIN + "startup.interruptible()\n"
        "print('begun', flush=True); time.sleep(1); print('went on')"],
-      stdout=subprocess.PIPE, text=True,
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+      stdout=subprocess.PIPE, text=True)
   assert process.stdout.readline() == "begun\n"
   process.send_signal(signal.SIGINT)
   assert process.communicate(timeout=60) == ("went on\n", None)
