@@ -15,7 +15,7 @@ figures on the two cannot be compared.
 | `row_lstm_photos`        | 3.2844 +/- 0.1082 | 67 min on one CPU core         |
 | `diagonal_bilstm_photos` | 3.2475 +/- 0.1103 | 88 min on one CPU core         |
 
-`photos`, in the package, is the last one after 20,000 steps, 3.1741 +/- 0.1124. PNG has
+`photos`, in the package, is the last one after 32,000 steps, 3.1283 +/- 0.1139. PNG has
 4.227 on the same crops, WebP 3.227 and JPEG XL 3.137. docs/experiments.md has the
 paired differences, depth, skip and residual connections and `multi_scale_photos`.
 
