@@ -403,6 +403,5 @@ def forward_mode_explained() -> Iterator[None]:
         " model with implementation='autodiff'"
         " (--config.model.implementation=autodiff; a Diagonal BiLSTM on a TPU with"
         " skew='reshape', too), and log_prob in place of total_nats. Reverse mode"
-        " (jax.grad, jax.vjp) works with any, and so does"
-        " jax.jvp of a gradient."
+        " (jax.grad, jax.vjp) works with any, and so does jax.jvp of a gradient."
     ) from error

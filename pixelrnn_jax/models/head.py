@@ -60,21 +60,24 @@ class Head(Composite):
     Returns:
       [..., C, levels], in at least float32.
     """
-    outputs = jnp.stack(self._outputs(params, x), axis=-2)
-    return self._finish(outputs)
+    return jnp.stack(self._logits_by_channel(params, x), axis=-2)
 
-  def _outputs(
+  def _logits_by_channel(
       self, params: Params, x: Float[Array, "*N F"]
-  ) -> list[Float[Array, "*N values"]]:
-    """Return the output of the last layer for each channel."""
-    if self.config.choices.resolve().head_products == "masked":
-      for name, layer in self.layers.items():
-        x = layer(params[name], jax.nn.relu(x))
-      return jnp.split(x, self.channels, axis=-1)
-    groups = [x[..., s] for s in ops.group_slices(x.shape[-1], self.channels)]
-    for name in self.layers:
-      groups = ops.visible_dense([jax.nn.relu(x) for x in groups], **params[name])
-    return groups
+  ) -> list[Float[Array, "*N levels"]]:
+    """Return the logits of each channel."""
+    if self.config.choices.resolve().head_products == "visible":
+      # With a single axis of rows XLA transposes no map for the kernels' gradients.
+      rows, known, found = x.reshape(-1, x.shape[-1]), [[] for _ in self.layers], []
+      for channel in range(self.channels):
+        logits, known = self.step(
+            self.channel_weights(params, channel), known,
+            groups.select(rows, channel, self.channels))
+        found.append(logits.reshape(*x.shape[:-1], logits.shape[-1]))
+      return found
+    for name, layer in self.layers.items():
+      x = layer(params[name], jax.nn.relu(x))
+    return [self._finish(y) for y in jnp.split(x, self.channels, axis=-1)]
 
   def _finish(self, x: Float[Array, "*N outputs"]) -> Float[Array, "*N levels"]:
     """Turn the last layer's output for a channel into its logits.
@@ -100,8 +103,8 @@ class Head(Composite):
       return -ops.categorical_log_probs(self(params, x), values).sum()
     # An axis of 3 channels wastes a quarter of a TPU's tiles.
     log_probs = [
-        ops.log_probs_by_comparison(self._finish(logits), values[..., channel]).sum()
-        for channel, logits in enumerate(self._outputs(params, x))]
+        ops.log_probs_by_comparison(logits, values[..., channel]).sum()
+        for channel, logits in enumerate(self._logits_by_channel(params, x))]
     return -jnp.stack(log_probs).sum()
 
   def chunked_nats(
@@ -152,7 +155,9 @@ class Head(Composite):
       known: list[list[Float[Array, "B _"]]],
       x: Float[Array, "B g"],
   ) -> tuple[Float[Array, "B levels"], list[list[Float[Array, "B _"]]]]:
-    """Compute the logits of one channel at a pixel.
+    """Compute the logits of one channel, from the groups that its masks show.
+
+    Value by value B are the images at a pixel, in `_logits_by_channel` all positions.
 
     Args:
       weights: from `channel_weights`.

@@ -13,7 +13,6 @@ from pixelrnn_jax.ops.convolution import (
     masked_conv2d,
     masked_dense,
     rows_above,
-    visible_dense,
 )
 from pixelrnn_jax.ops.diagonal_scan import diagonal_scan
 from pixelrnn_jax.ops.dtypes import at_least_float32
@@ -60,5 +59,4 @@ __all__ = [
     "to_strips",
     "transposed_conv2d",
     "unskew",
-    "visible_dense",
 ]

@@ -55,8 +55,8 @@ class Choices:
     convolution: how a masked convolution is computed. `products` is one matrix product
       for each tap. `xla` is XLA's convolution.
     head_products: how the head's 1 x 1 convolutions are computed. `masked` is one
-      product with the masked kernel. `visible` is a product for each block of the
-      kernel that the mask shows.
+      product with the masked kernel. `visible` is a product for each channel, with
+      the part of the kernel that the mask shows it.
     logits: how the training loss takes the logits. `together` is one array for all
       channels, [..., C, levels]. `by_channel` is an array for each channel.
     unroll: number of steps of an LSTM in one iteration of the compiled loop.

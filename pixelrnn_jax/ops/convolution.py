@@ -14,7 +14,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
-from pixelrnn_jax.ops.masks import group_slices
 
 # With fewer input features than this, one product over all taps side by side is
 # faster than one product for each tap. The first layer has 1 or 3 input features.
@@ -186,33 +185,3 @@ def masked_dense(
     [..., G], of x's dtype.
   """
   return _product(x, (kernel * mask).astype(x.dtype)) + bias.astype(x.dtype)
-
-
-def visible_dense(
-    groups: Sequence[Float[Array, "*N _"]],
-    kernel: Float[Array, "F G"],
-    bias: Float[Array, " G"],
-) -> list[Float[Array, "*N _"]]:
-  """Apply a 1 x 1 convolution with mask B to the groups of a map's channels.
-
-      y_c = bias_c + sum_{d <= c} x_d kernel_dc
-
-  kernel_dc takes channel d's group of the input to channel c's group of the output.
-  Mask B hides the kernel's blocks of d > c, so nothing is multiplied by them. For three
-  channels that is a third less arithmetic than `masked_dense` has.
-
-  Args:
-    groups: for each of the C channels its group of the input, [..., f].
-    kernel: [F, G], of any float dtype. It is cast to the groups' dtype.
-    bias: [G].
-
-  Returns:
-    For each channel its group of the output, [..., g], of the groups' dtype.
-  """
-  channels, dtype = len(groups), groups[0].dtype
-  sources, targets = (group_slices(size, channels) for size in kernel.shape)
-  return [
-      sum(_product(x, kernel[source, target].astype(dtype))
-          for x, source in zip(groups[: c + 1], sources, strict=False))
-      + bias[target].astype(dtype)
-      for c, target in enumerate(targets)]

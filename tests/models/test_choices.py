@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import reference
 from helpers.parameters import random_variables
 from pixelrnn_jax import ops
 from pixelrnn_jax.configs.schema import ModelConfig
 from pixelrnn_jax.models import build_model
+from pixelrnn_jax.models.head import Head
 from pixelrnn_jax.ops.choices import DEFAULTS, OPTIONS
 
 
@@ -49,6 +51,38 @@ def test_every_head_has_the_same_loss(head_products, logits):
   expected = loss_and_gradients(config, DEFAULTS["gpu"])
   for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("channels, hidden, features", [
+    (1, 2, 3), (3, 5, 8), (3, 3, 3), (3, 7, 11)])
+def test_visible_products_equal_the_loop(channels, hidden, features):
+  """The visible head and its gradients equal the plain loops of the masked kernels."""
+  config = ModelConfig(
+      "pixel_cnn", (2, 3, channels), levels=5, hidden=hidden, layers=1,
+      head_features=features, dtype="float64", head_products="visible")
+  head = Head(config)
+  masked = Head(dataclasses.replace(config, head_products="masked"))
+  params = head.init(jax.random.key(0), np.dtype("float64"))
+  params = jax.tree.map(  # biases too
+      lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+  x = jax.random.normal(jax.random.key(2), (2, 3, 2, 2 * hidden))
+  y = x[:, :, 0]
+  for name in head.layers:
+    y = reference.masked_conv(
+        np.maximum(y, 0), np.asarray(params[name]["kernel"])[None, None],
+        np.asarray(params[name]["bias"]), "B", channels)
+  logits = head(params, x)
+  np.testing.assert_allclose(
+      logits[:, :, 0], y.reshape(2, 3, channels, 5), atol=1e-12)
+  weights = jax.random.normal(jax.random.key(3), logits.shape)
+  gradients = [
+      jax.grad(lambda *a, h=h: (weights * h(*a)).sum(), (0, 1))(params, x)
+      for h in (head, masked)]
+  for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-12)
+  for name, layer in head.layers.items():
+    np.testing.assert_array_equal(gradients[0][0][name]["kernel"][~layer.mask], 0)
 
 
 def test_values_out_of_range_have_no_likelihood():

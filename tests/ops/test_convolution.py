@@ -44,31 +44,6 @@ def test_equals_the_loop(size, kernel_shape, kind, channels, features):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("channels, features, outputs", [
-    (1, 4, 3), (2, 5, 2), (3, 3, 3), (3, 10, 8), (4, 9, 11)])
-def test_visible_blocks_equal_the_masked_kernel(channels, features, outputs):
-  x, kernel, bias = as_jax(*arrays((2, 3, 2), features, (), outputs))
-  mask = ops.conv_mask("B", (1, 1), features, outputs, channels)[0, 0]
-  expected = reference.masked_conv(
-      x[:, :, 0], kernel[None, None], bias, "B", channels)
-  weights = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 2, outputs)))
-
-  def visible(x, kernel, bias):
-    groups = [x[..., s] for s in ops.group_slices(features, channels)]
-    outputs_by_channel = ops.visible_dense(groups, kernel, bias)
-    return jnp.concatenate(outputs_by_channel, axis=-1)
-
-  y = visible(x, kernel, bias)
-  np.testing.assert_allclose(y[:, :, 0], expected, atol=1e-12)
-  gradients, masked = (
-      jax.grad(lambda *a, f=f: (weights * f(*a)).sum(), (0, 1, 2))(x, kernel, bias)
-      for f in (visible, lambda *a: ops.masked_dense(*a, mask)))
-  for a, b in zip(gradients, masked, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-12)
-  np.testing.assert_array_equal(gradients[1][~mask], 0)
-
-
-@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("features", [3, 40])
 @pytest.mark.parametrize("way", ["products", "xla"])
 def test_gradients(features, way):
