@@ -105,6 +105,7 @@ class PackagedPhotos:
       )
     self._places = {part: self._cut(part) for part in PHOTOS}
     self.sizes = {part: len(places) for part, places in self._places.items()}
+    self.in_colour = sum(self.sizes.values())  # as photographed; see `sources.py`
 
   def open(self, part: str, start: int, stop: int) -> np.ndarray:
     """Return the crops `start` to `stop` of `part`, uint8 [N, H, W, C]."""

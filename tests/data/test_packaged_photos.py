@@ -180,3 +180,21 @@ def test_script_refuses_other_files(tmp_path):
   assert run.returncode == 1
   assert "freespace.jpg is not the original photograph" in run.stderr
   assert "Traceback" not in run.stderr and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_models_of_black_and_white_are_refused(channels, split):
+  """Photographs are in colour, so a model of two levels would see noise."""
+  config = load_config("row_lstm_mnist")
+  config.data.source = "packaged_photos"
+  config.model.image_shape = (28, 28, channels)
+  with pytest.raises(InputError, match="in colour.*--config=row_lstm_photos") as caught:
+    load_source(config, split)
+  assert "model.levels=2" in str(caught.value)
+
+
+def test_grey_photographs_of_many_levels_are_taken():
+  config = load_config("row_lstm_photos")
+  config.model.image_shape = (28, 28, 1)
+  assert "in grey" in load_source(config, "test").description
