@@ -364,6 +364,10 @@ def _fused_backward(
             steps, before)
     kernel_gradient = jnp.einsum(
         "s...nr,s...nm->...rm", seen, gates, preferred_element_type=wide)
+  if choices.unroll > 1:
+    # An unrolled loop leaves the gates of its steps side by side. XLA would sum them up
+    # for the gradient of the biases step by step, a kernel for each.
+    gates = lax.optimization_barrier(gates)
   return gates, kernel_gradient.astype(kernel.dtype), initial_gradient, start_gradient
 
 

@@ -13,8 +13,8 @@ A step's positions are taken in blocks if they do not fit into VMEM all at once.
 reads the states of its neighbours across its edges. So the states are kept twice: those
 of the step before, and those of the step in progress.
 
-Only the recurrence is here. The gradient of the weights is one product after the
-backward kernel. Nobody has run these kernels on a TPU yet. Tests hold them to
+Only the recurrence is here. The backward kernel sums up the gradient of the weights in
+VMEM too. Nobody has run these kernels on a TPU yet. Tests hold them to
 `autodiff` in Pallas' interpreter, and they compile for a v5e and a v6e.
 
 Shapes: T steps, D directions, N = P B positions of a step, of which P are places and B
@@ -35,7 +35,7 @@ from jaxtyping import Array, Float
 LANES = 128
 # Bytes of VMEM, of which a v5e's or v6e's core has 128 MiB. A block may take `_VMEM`,
 # counted by `_bytes`. With spills the compiler may take up to `_VMEM_LIMIT`.
-_VMEM = 64 * 2**20
+_VMEM = 90 * 2**20
 _VMEM_LIMIT = 110 * 2**20
 
 
@@ -184,13 +184,16 @@ def _bytes(taps: _Taps, places: int, blocks: int, units: int, itemsize: int) -> 
   """
   positions = places * taps.batch
   block, padded = positions // blocks, positions + 2 * taps.padding * taps.batch
-  weights = (len(taps.around) + 1) * units * 4 * units * itemsize
-  # The derivatives, the gradients of the states and of the gates.
+  number = len(taps.around) + 1
+  # The kernel, and its gradient in float32.
+  weights = number * units * 4 * units * (itemsize + 4)
+  # The derivatives, the gradients of the states and of the gates; the states before.
   copied = block * (4 * units * 2 * itemsize + units * (itemsize + 2 * 4))
-  state = 4 * units * (2 * positions + 2 * padded)
+  copied += positions * units * itemsize
+  state = units * (4 * (2 * positions + 2 * padded) + itemsize * padded)
   initial = 2 * taps.batch * units * 4
-  values = 2 * block * 4 * units * 4
-  return 2 * (weights + copied + initial) + state + values
+  values = block * units * (2 * 4 * 4 + number * itemsize)
+  return weights + 2 * copied + initial + state + values
 
 
 def _rows(start: int | Array, size: int, tile: int):
@@ -278,8 +281,8 @@ def _forward_kernel(taps, save, x, kernel, hidden0, cell0, *refs):
 
 
 def _backward_kernel(
-    taps, gradient, by_gates, by_cell, forget, kernel, gates, hidden0, cell0,
-    own, cell, around,
+    taps, gradient, by_gates, by_cell, forget, kernel, states, first, gates,
+    by_kernel, hidden0, cell0, own, cell, around, seen,
 ):
   """Run a block of a step, the last step first.
 
@@ -290,13 +293,18 @@ def _backward_kernel(
     by_cell: the derivative of h_t by c_t, [M, h].
     forget: the derivative of c_t by c_{t-1}, [M, h].
     kernel: transposed, [K, 4h, h].
+    states: the states of all places at the step before, [N, h].
+    first: the initial state, [1, h].
     gates: an output, the gradient of the gates' inputs, [M, 4h].
+    by_kernel: an output, the gradient of the kernel in float32, [K h, 4h].
     hidden0: an output, the gradient of the initial states by image, [B, h].
     cell0: an output, that of the initial cell states, [B, h].
     own: kept from step to step, the gradient of the positions' own states, [N, h].
     cell: kept, the gradient of their cell states, [N, h].
     around: kept, the gradient of the states of all places with the padding, of two
       steps, [2, N + padding, h].
+    seen: the states of all places with the padding at the step before, which the
+      taps see, [N + padding, h].
   """
   size, units = gradient.shape
   positions, edge = len(own), taps.padding * taps.batch
@@ -305,8 +313,13 @@ def _backward_kernel(
 
   @pl.when((t == last) & (block == 0))
   def _():
-    for ref in (own, cell, around, hidden0, cell0):
+    for ref in (own, cell, around, by_kernel, hidden0, cell0):
       ref[...] = jnp.zeros(ref.shape, ref.dtype)
+    if edge:
+      beyond = first[...] if taps.initial_padding else jnp.zeros_like(first[...])
+      padding = jnp.broadcast_to(beyond, (edge, units)).astype(seen.dtype)
+      seen[:edge] = padding
+      seen[edge + positions :] = padding
 
   start = _block_start(taps, size)
   here = _rows(start, size, taps.batch)
@@ -316,6 +329,8 @@ def _backward_kernel(
   @pl.when(block == 0)
   def _():
     around[before] = jnp.zeros(around.shape[1:], around.dtype)
+    seen[edge : edge + positions] = jnp.where(
+        t == 0, first[...].astype(seen.dtype), states[...])
 
   by_hidden = own[here] + around[after, inside] + gradient[...].astype(jnp.float32)
   by_state = cell[here] + by_hidden * by_cell[...]
@@ -325,9 +340,20 @@ def _backward_kernel(
     gates[:, part] = ((by_state if n else by_hidden) * slope).astype(gates.dtype)
   cell[here] = by_state * forget[...]
   own[here] = _dot(gates[...], kernel[taps.own])
+  # The states that each tap saw, side by side, give the gradient of the kernel.
+  by_tap = {taps.own: seen[inside]}
+  if taps.period:  # the place that starts anew saw the initial state
+    position = start + lax.broadcasted_iota(jnp.int32, (size, 1), 0)
+    anew = lax.rem(t, taps.period) * taps.batch
+    by_tap[taps.own] = jnp.where(
+        (position >= anew) & (position < anew + taps.batch),
+        first[...].astype(seen.dtype), seen[inside])
   for tap, offset in taps.around:
     rows = _rows(start + edge + offset * taps.batch, size, taps.batch)
     around[before, rows] += _dot(gates[...], kernel[tap])
+    by_tap[tap] = seen[rows]
+  all_taps = jnp.concatenate([by_tap[tap] for tap in sorted(by_tap)], axis=1)
+  by_kernel[...] += _dot_transposed(all_taps, gates[...])
 
   @pl.when(block == pl.num_programs(2) - 1)
   def _():
@@ -360,6 +386,14 @@ def _dot(
 ) -> Float[Array, "M S"]:
   """Return the product of two matrices in float32."""
   return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
+def _dot_transposed(
+    a: Float[Array, "M R"], b: Float[Array, "M S"]
+) -> Float[Array, "R S"]:
+  """Return the product a^T b in float32."""
+  return lax.dot_general(
+      a, b, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -395,12 +429,11 @@ def _run_backward(
     Float[Array, "D h"]]:
   """Return the gradients of the inputs, the kernel and the initial states."""
   states, derivatives, kernel, hidden = saved
-  gates, hidden_gradient, cell_gradient = _backward(
-      taps, interpret, gradient, derivatives, kernel)
-  kernel_gradient = _kernel_gradient(taps, states, hidden, gates)
+  gates, by_kernel, by_hidden, by_cell = _backward(
+      taps, interpret, gradient, derivatives, states, kernel, hidden)
   return (
-      gates, kernel_gradient.astype(kernel.dtype), hidden_gradient.sum(axis=1),
-      cell_gradient.sum(axis=1))
+      gates, by_kernel.reshape(kernel.shape).astype(kernel.dtype),
+      by_hidden.sum(axis=1), by_cell.sum(axis=1))
 
 
 _run.defvjp(_run_forward, _run_backward)
@@ -448,17 +481,19 @@ def _backward(
     interpret: bool,
     gradient: Float[Array, "T D N h"],
     derivatives: Sequence[Float[Array, "T D N _"]],
+    states: Float[Array, "T D N h"],
     kernel: Float[Array, "D K h G"],
+    hidden: Float[Array, "D h"],
 ) -> Sequence[Array]:
-  """Return the gradients of the inputs, and of the initial states by image.
+  """Return the gradients of the inputs, the kernel and, by image, the initial states.
 
   Returns:
-    [T, D, N, 4h], [D, B, h] and [D, B, h].
+    [T, D, N, 4h], [D, K h, 4h], [D, B, h] and [D, B, h].
   """
   steps, directions, positions, units = gradient.shape
   gates, dtype, wide = 4 * units, gradient.dtype, jnp.float32
   padded = positions + 2 * taps.padding * taps.batch
-  transposed = jnp.swapaxes(kernel, -1, -2)
+  transposed, rows = jnp.swapaxes(kernel, -1, -2), kernel.shape[1] * units
 
   def block(features):
     return pl.BlockSpec(
@@ -471,51 +506,32 @@ def _backward(
       grid=(directions, steps, taps.blocks),
       in_specs=[
           block(units), block(gates), block(units), block(units),
-          _whole(*transposed.shape[1:])],
-      out_specs=[block(gates), _whole(taps.batch, units), _whole(taps.batch, units)],
+          _whole(*transposed.shape[1:]),
+          pl.BlockSpec(
+              (None, None, positions, units),
+              lambda d, t, j: (jnp.maximum(steps - 2 - t, 0), d, 0, 0)),
+          _whole(1, units)],
+      out_specs=[
+          block(gates), _whole(rows, gates), _whole(taps.batch, units),
+          _whole(taps.batch, units)],
       out_shape=[
           jax.ShapeDtypeStruct((steps, directions, positions, gates), dtype),
-          initial, initial],
+          jax.ShapeDtypeStruct((directions, rows, gates), wide), initial, initial],
       scratch_shapes=[
           pltpu.VMEM((positions, units), wide), pltpu.VMEM((positions, units), wide),
-          pltpu.VMEM((2, padded, units), wide)],
+          pltpu.VMEM((2, padded, units), wide), pltpu.VMEM((padded, units), dtype)],
       interpret=interpret, name="lstm_backward", **_compiler(interpret),
-  )(gradient, *derivatives, transposed)
+  )(gradient, *derivatives, transposed, states, hidden[:, None])
 
 
 def _whole(*shape: int) -> pl.BlockSpec:
-  """Return the specification of an array [D, *shape] that every step of d has whole."""
-  return pl.BlockSpec((None, *shape), lambda d, t, j: (d,) + (0,) * len(shape))
+  """Return the specification of an array [D, *shape] that every step of d has whole.
 
-
-def _kernel_gradient(
-    taps: _Taps,
-    states: Float[Array, "T D N h"],
-    hidden: Float[Array, "D h"],
-    gates: Float[Array, "T D N G"],
-) -> Float[Array, "D K h G"]:
-  """Return the gradient of the weights, from the gradient of the gates."""
-  steps, directions, positions, units = states.shape
-  first = hidden.astype(states.dtype)[:, None]
-  start = jnp.broadcast_to(first, (directions, positions, units))
-  before = jnp.concatenate([start[None], states[:-1]])
-  beyond = first if taps.initial_padding else jnp.zeros_like(first)
-  edge = taps.padding * taps.batch
-  padding = jnp.broadcast_to(beyond, (steps, directions, edge, units))
-  padded = jnp.concatenate([padding, before, padding], axis=2)
-  own = before
-  if taps.period:
-    place = jnp.arange(positions) // taps.batch
-    starts = jnp.arange(steps)[:, None] % taps.period == place
-    own = jnp.where(starts[:, None, :, None], first, before)
-  seen = {taps.own: own}
-  for tap, offset in taps.around:
-    at = edge + offset * taps.batch
-    seen[tap] = padded[:, :, at : at + positions]
-  return jnp.stack([
-      jnp.einsum("tdnr,tdng->drg", seen[tap], gates,
-                 preferred_element_type=jnp.float32)
-      for tap in sorted(seen)], axis=1)
+  It has one buffer, because it is copied once for each direction.
+  """
+  return pl.BlockSpec(
+      (None, *shape), lambda d, t, j: (d,) + (0,) * len(shape),
+      pipeline_mode=pl.Buffered(1))
 
 
 def _compiler(interpret: bool) -> dict:
