@@ -100,7 +100,7 @@ DEFAULTS = {
         row_start="select", skew="reshape", convolution="products",
         head_products="masked", logits="by_channel", unroll=32, images_per_strip=1),
     "tpu": Choices(
-        gates_gradient="concatenate", kernel_gradient="after_scan", saved="wide",
+        gates_gradient="concatenate", kernel_gradient="after_scan", saved="narrow",
         row_start="select", skew="concatenate", convolution="xla",
         head_products="masked", logits="by_channel", unroll=1, images_per_strip=2),
 }

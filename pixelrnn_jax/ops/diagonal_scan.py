@@ -5,6 +5,7 @@ h hidden units, G = 4h gates.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -117,7 +118,11 @@ def _see_by_selection(
 ) -> tuple[
     Float[Array, "D H B h"], Float[Array, "D H B h"], Float[Array, "D H B h"]]:
   """Return the states that are seen; rows select initial states [D, H, B, h]."""
-  row = lax.broadcasted_iota(jnp.int32, before.hidden.shape, 1)
+  # As a constant of the full shape, the rows are compared where they are selected. Of
+  # an iota XLA compares a small one in kernels of its own, at each step.
+  row = np.broadcast_to(
+      np.arange(before.hidden.shape[1], dtype=np.int32)[None, :, None, None],
+      before.hidden.shape)
   left, memory = (
       jnp.where(row == t, i, s) for s, i in zip(before, initial, strict=True))
   # Move the rows down by one, and drop the last one.

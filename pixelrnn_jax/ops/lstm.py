@@ -326,8 +326,8 @@ def _fused_backward(
   in_scan = choices.kernel_gradient == "in_scan"
 
   def step(carry, xs):
-    state_gradient, kernel_gradient, initial_gradient = carry
-    t, output_gradient, derivative, hidden_before = xs
+    t, state_gradient, kernel_gradient, initial_gradient = carry
+    output_gradient, derivative, hidden_before = xs
     # `neighbours` is linear, so its transpose needs no states, and r_t depends on
     # the hidden ones only. The cell states may be anything here.
     (seen, _), transpose = jax.vjp(
@@ -346,22 +346,22 @@ def _fused_backward(
     if in_scan:
       kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
     initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
-    return (state_gradient, kernel_gradient, initial_gradient), gates
+    return (t - 1, state_gradient, kernel_gradient, initial_gradient), gates
 
-  steps = jnp.arange(len(hidden))
   before = jnp.concatenate([start.hidden[None], hidden[:-1]])
-  zeros = (
+  last = (
+      jnp.int32(len(hidden) - 1),
       jax.tree.map(jnp.zeros_like, start),
       jnp.zeros(kernel.shape if in_scan else (), wide),
       jax.tree.map(jnp.zeros_like, initial),
   )
-  (start_gradient, kernel_gradient, initial_gradient), gates = lax.scan(
-      step, zeros, (steps, gradient, derivatives, before), reverse=True,
+  (_, start_gradient, kernel_gradient, initial_gradient), gates = lax.scan(
+      step, last, (gradient, derivatives, before), reverse=True,
       unroll=choices.unroll)
   if not in_scan:
     seen = jax.vmap(
         lambda t, hidden: neighbours(t, State(hidden, no_cell), initial)[0])(
-            steps, before)
+            jnp.arange(len(hidden)), before)
     kernel_gradient = jnp.einsum(
         "s...nr,s...nm->...rm", seen, gates, preferred_element_type=wide)
   if choices.unroll > 1:

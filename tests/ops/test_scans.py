@@ -187,7 +187,7 @@ def test_gradients(scan, size):
     ("float32", 1e-5, DEFAULTS["cpu"]),
     ("float32", 1e-5, DEFAULTS["gpu"]),
     ("bfloat16", 5e-2, DEFAULTS["cpu"]),
-    ("bfloat16", 5e-2, dataclasses.replace(DEFAULTS["tpu"], saved="narrow")),
+    ("bfloat16", 5e-2, dataclasses.replace(DEFAULTS["tpu"], saved="wide")),
 ])
 @pytest.mark.usefixtures("x64")
 def test_fused_gradients_equal_autodiff(scan, dtype, tolerance, choices):
