@@ -214,7 +214,7 @@ def test_the_matrices_of_a_network(kind):
 @pytest.mark.parametrize("fields, message", [
     ({"momentum": 0.9}, r"optimizer.momentum=0.9 belongs to .*'rmsprop'.* Set it to 0"),
     ({"decay": 0.9}, "optimizer.decay=0.9 belongs to"),
-    ({"name": "rmsprop"}, r"adam_learning_rate=0.004 belongs to .*NAME:rmsprop"),
+    ({"name": "rmsprop"}, r"adam_learning_rate=0.003 belongs to .*NAME:rmsprop"),
     ({"name": "rmsprop", "adam_learning_rate": 0.0, "weight_decay": 0.1},
      "optimizer.weight_decay=0.1 belongs to"),
     ({"name": "sgd"}, "must be one of rmsprop, muon"),
