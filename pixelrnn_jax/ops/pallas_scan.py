@@ -208,6 +208,12 @@ def _block_start(taps: _Taps, size: int) -> int | Array:
   return 0 if taps.blocks == 1 else pl.program_id(2) * size
 
 
+def _padding(taps: _Taps, hidden: Float[Array, "1 h"]) -> Float[Array, "R h"]:
+  """Return the states beyond one side of the places, from the initial state."""
+  beyond = hidden if taps.initial_padding else jnp.zeros_like(hidden)
+  return jnp.broadcast_to(beyond, (taps.padding * taps.batch, hidden.shape[-1]))
+
+
 def _forward_kernel(taps, save, x, kernel, hidden0, cell0, *refs):
   """Run a block of a step.
 
@@ -235,11 +241,10 @@ def _forward_kernel(taps, save, x, kernel, hidden0, cell0, *refs):
   def _():
     own[...] = jnp.broadcast_to(hidden0[...], own.shape).astype(own.dtype)
     cell[...] = jnp.broadcast_to(cell0[...], cell.shape)
-    beyond = hidden0[...] if taps.initial_padding else jnp.zeros_like(hidden0[...])
     for side in range(2):
       around[side, edge : edge + positions] = own[...]
       if edge:
-        padding = jnp.broadcast_to(beyond, (edge, units)).astype(around.dtype)
+        padding = _padding(taps, hidden0[...]).astype(around.dtype)
         around[side, :edge] = padding
         around[side, edge + positions :] = padding
 
@@ -316,8 +321,7 @@ def _backward_kernel(
     for ref in (own, cell, around, by_kernel, hidden0, cell0):
       ref[...] = jnp.zeros(ref.shape, ref.dtype)
     if edge:
-      beyond = first[...] if taps.initial_padding else jnp.zeros_like(first[...])
-      padding = jnp.broadcast_to(beyond, (edge, units)).astype(seen.dtype)
+      padding = _padding(taps, first[...]).astype(seen.dtype)
       seen[:edge] = padding
       seen[edge + positions :] = padding
 
@@ -347,7 +351,7 @@ def _backward_kernel(
     anew = lax.rem(t, taps.period) * taps.batch
     by_tap[taps.own] = jnp.where(
         (position >= anew) & (position < anew + taps.batch),
-        first[...].astype(seen.dtype), seen[inside])
+        first[...].astype(seen.dtype), by_tap[taps.own])
   for tap, offset in taps.around:
     rows = _rows(start + edge + offset * taps.batch, size, taps.batch)
     around[before, rows] += _dot(gates[...], kernel[tap])
