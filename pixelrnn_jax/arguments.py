@@ -401,7 +401,7 @@ def forward_mode_explained() -> Iterator[None]:
     raise InputError(
         "Forward-mode differentiation (jax.jvp, jax.jacfwd, jax.linearize) needs a"
         " model with implementation='autodiff'"
-        " (--config.model.implementation=autodiff; a Diagonal BiLSTM on a TPU with"
-        " skew='reshape', too), and log_prob in place of total_nats. Reverse mode"
-        " (jax.grad, jax.vjp) works with any, and so does jax.jvp of a gradient."
+        " (--config.model.implementation=autodiff), and log_prob in place of"
+        " total_nats. Reverse mode (jax.grad, jax.vjp) works with any, and so does"
+        " jax.jvp of a gradient."
     ) from error

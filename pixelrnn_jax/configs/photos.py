@@ -16,8 +16,9 @@ figures on the two cannot be compared.
 | `diagonal_bilstm_photos` | 3.2475 +/- 0.1103 | 88 min on one CPU core         |
 
 `photos`, in the package, is the last one after 32,000 steps, 3.1283 +/- 0.1139. PNG has
-4.227 on the same crops, WebP 3.227 and JPEG XL 3.137. docs/experiments.md has the
-paired differences, depth, skip and residual connections and `multi_scale_photos`.
+4.227 on the same crops side by side, WebP 3.227 and JPEG XL 3.137 (3.089 crop by
+crop). docs/experiments.md has the paired differences, depth, skip and residual
+connections, and `multi_scale_photos`.
 
 Departures from the paper: the optimiser is Muon, and the training images are changed at
 random (`data.augmentation=colours`). Five photographs have few colours. Without the

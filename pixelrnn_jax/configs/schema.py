@@ -328,8 +328,8 @@ class OptimizerConfig(PlainFields):
     adam_b2: with Muon, Adam's decay of the mean of squared gradients.
     warmup_steps: number of steps of a linear rise from 0.
     decay_steps: the step at which the decay to 0 ends, warm-up included. -1 ends it
-      with `train.steps`. 0 keeps the rate constant, as in the paper. It may change
-      when a run is resumed.
+      with `train.steps`; a run that is not longer than the warm-up only has that. 0
+      keeps the rate constant, as in the paper. It may change when a run is resumed.
     decay_shape: `cosine` (half a period) or `linear`.
     clip_norm: gradients of a larger global norm are scaled down to it. 0 is no
       clipping.

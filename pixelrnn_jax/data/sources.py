@@ -220,12 +220,15 @@ def _check_kind(dataset: Dataset, images: Images, config: Config, split: str) ->
   colour = getattr(dataset, "in_colour", 0) or channels == 3
   if colour and (largest is None or largest > 1):
     how_many = getattr(dataset, "in_colour", 0) or "all"
-    photos = config.data.source == "packaged_photos"
-    example = f"{model.kind}_{'photos' if photos else 'cifar10'}"
+    if config.data.source == "packaged_photos":
+      raise InputError(
+          f"{dataset.title}: photographs need more than the two values of a model of"
+          f" black and white (model.levels=2). Use --config={model.kind}_photos, or"
+          " --config.model.levels=256 --config.data.binarization=none.")
     raise InputError(
         f"{dataset.title}: {how_many} of its images are in colour, but the"
-        f" model is of black and white values (model.levels=2, {channels} channel). Use"
-        f" a model of colour images, such as --config={example} (32x32), or"
+        " model is of black and white values (model.levels=2). Use"
+        f" a model of colour images, such as --config={model.kind}_cifar10 (32x32), or"
         f" --config.model.image_shape='({height}, {width}, 3)'"
         " --config.model.levels=256 --config.data.binarization=none. To train on them"
         " in black and white all the same, save them as grey images.")

@@ -1,7 +1,8 @@
 """Cut parameters and maps to the feature group of one channel (paper, section 3.4).
 
-Value by value, the features of a channel's group are computed from the groups up to
-that channel, and from no others.
+The features of a channel's group are computed from the groups up to that channel, and
+from no others. Sampling and coding compute so value by value, and the head may compute
+so for whole images (`Choices.head_products`).
 
 Shapes: F input features, G output features, g features of a group.
 """

@@ -135,7 +135,7 @@ class Head(Composite):
         a.reshape(height // rows, rows, *a.shape[1:]) for a in (x, values))
     return _sum_over_chunks(self, params, x, values)
 
-  # Value by value; see `decoding.py`.
+  # By channel: value by value (see `decoding.py`), and in `_logits_by_channel`.
 
   def channel_weights(self, params: Params, channel: int) -> Params:
     """Return the weights of one channel's group, masked and cut to size.

@@ -45,8 +45,13 @@ def read_config(workdir: str) -> Config:
     InputError: there is no such directory, no `config.json` in it, or no configuration
       in that.
   """
+  name = workdir
   workdir = files.expand(workdir)
   if not os.path.isdir(workdir):
+    if pretrained.is_name(name):
+      raise InputError(
+          f"{name!r} is a model in the package. This needs a run, with its metrics."
+          " Give the --workdir of a run of experiments/train.py.")
     raise InputError(
         f"There is no work directory {workdir!r}. Give the --workdir of a run of"
         " experiments/train.py, or the name of a model in the package:"

@@ -27,7 +27,11 @@ def loss_and_gradients(config, choices):
 
 @pytest.mark.parametrize("kind, shape, levels", [
     ("pixel_cnn", (4, 4, 1), 2), ("row_lstm", (5, 6, 3), 5),
-    ("diagonal_bilstm", (5, 6, 3), 5)])
+    ("diagonal_bilstm", (5, 6, 3), 5),
+    # Higher than wide, a column, a row.
+    ("pixel_cnn", (5, 1, 3), 5), ("row_lstm", (6, 2, 1), 5), ("row_lstm", (1, 5, 1), 2),
+    ("diagonal_bilstm", (7, 3, 3), 5), ("diagonal_bilstm", (5, 1, 1), 2),
+    ("diagonal_bilstm", (1, 5, 1), 2)])
 def test_every_backend_equals_the_reference(kind, shape, levels):
   config = ModelConfig(
       kind, shape, levels=levels, hidden=6, layers=2, head_features=7, skip=True)

@@ -56,7 +56,9 @@ def diagonal(size, images, dtype):
 @pytest.mark.parametrize("scan, arguments, blocks", [
     (row, ((3, 4, 2), 3, "float32"), 4), (row, ((2, 3, 9), 5, "bfloat16"), 1),
     (diagonal, ((3, 3, 2), 2, "bfloat16"), 1),
-    (diagonal, ((2, 3, 1), 2, "float32"), 2)])
+    (diagonal, ((2, 3, 1), 2, "float32"), 2),
+    # Taps that reach past both edges of a row; an image that is higher than wide.
+    (row, ((2, 2, 1), 7, "float32"), 1), (diagonal, ((3, 1, 1), 1, "float32"), 1)])
 def test_values_and_gradients_equal_autodiff(scan, arguments, blocks, monkeypatch):
   taken = []
   choose = pallas_scan._blocks

@@ -187,6 +187,8 @@ def test_gradients(scan, size):
     ("float32", 1e-5, DEFAULTS["cpu"]),
     ("float32", 1e-5, DEFAULTS["gpu"]),
     ("bfloat16", 5e-2, DEFAULTS["cpu"]),
+    ("bfloat16", 5e-2, DEFAULTS["gpu"]),
+    ("bfloat16", 5e-2, DEFAULTS["tpu"]),
     ("bfloat16", 5e-2, dataclasses.replace(DEFAULTS["tpu"], saved="wide")),
 ])
 @pytest.mark.usefixtures("x64")

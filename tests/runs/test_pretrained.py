@@ -14,7 +14,7 @@ from pixelrnn_jax import data
 from pixelrnn_jax.runs import layout, pretrained
 from pixelrnn_jax.runs.restore import load_run
 from pixelrnn_jax.training import evaluate_run
-from pixelrnn_jax.visualization import run_pictures
+from pixelrnn_jax.visualization import learning_curves, run_pictures
 
 
 # With parameters in the wrong places, or none, digits cost about 460 nats and
@@ -152,3 +152,5 @@ def test_what_a_packaged_model_does_not_have():
     prnn.restore("mnist", "best")
   with pytest.raises(prnn.InputError, match="name of a model in the package: mnist"):
     prnn.restore("minst")
+  with pytest.raises(prnn.InputError, match="needs a run, with its metrics"):
+    learning_curves.draw_curves(["mnist"])
