@@ -95,6 +95,9 @@ class ModelConfig(PlainFields):
       the backend's defaults (`ops/choices.py`).
     images_per_strip: largest number of images side by side in the Diagonal BiLSTM's
       skewed map. More images waste less of the map and take more steps.
+    state_to_state: how an LSTM's forward scan computes the state-to-state convolution:
+      `move_first` puts the states that a pixel sees side by side and multiplies once,
+      `multiply_first` moves the products.
     gates_gradient: how the gradients of h and c become that of an LSTM's gates:
       `select` one of them for each gate, or `concatenate` them.
     kernel_gradient: where the gradient of an LSTM's state-to-state kernel is computed:
@@ -128,6 +131,7 @@ class ModelConfig(PlainFields):
   multi_scale: tuple[int, ...] = ()
   unroll: int = _resumable(0)
   images_per_strip: int = _resumable(0)
+  state_to_state: str = _resumable(AUTO)
   gates_gradient: str = _resumable(AUTO)
   kernel_gradient: str = _resumable(AUTO)
   saved: str = _resumable(AUTO)

@@ -7,8 +7,8 @@ slow elsewhere, so each backend has its own defaults. docs/speed.md has the figu
 - Those of a GPU were measured one by one on an H200, in training steps of networks of 2
   layers. The Row LSTM's baseline varied by a third between its runs, so the smaller
   differences from it may be chance. Three defaults were changed after that
-  (`gates_gradient`, `saved`, `unroll`), and `head_products` was added unmeasured.
-  Today's defaults together were not measured.
+  (`gates_gradient`, `saved`, `unroll`). `head_products` and `state_to_state` were added
+  unmeasured. Today's defaults together were not measured.
 - Those of a TPU are what the compiler's estimates say; no TPU has run them yet.
 """
 
@@ -21,6 +21,7 @@ AUTO = "auto"
 _GPUS = ("gpu", "cuda", "rocm")
 
 OPTIONS = {
+    "state_to_state": ("move_first", "multiply_first"),
     "gates_gradient": ("select", "concatenate"),
     "kernel_gradient": ("in_scan", "after_scan"),
     "saved": ("wide", "narrow"),
@@ -39,6 +40,10 @@ class Choices:
   `auto`, and 0 of a number, are the backend's defaults.
 
   Attributes:
+    state_to_state: how an LSTM's forward scan computes the product with K_ss.
+      `move_first` puts the hidden states that a position sees side by side, and
+      multiplies them. `multiply_first` multiplies each hidden state by the kernels of
+      all taps, and moves the products to the positions that see it.
     gates_gradient: how the gradients of h and c become that of an LSTM's gates.
       `select` picks one of them for each gate. `concatenate` puts them side by side,
       which XLA does not vectorise on a CPU.
@@ -64,6 +69,7 @@ class Choices:
       skewed map.
   """
 
+  state_to_state: str = AUTO
   gates_gradient: str = AUTO
   kernel_gradient: str = AUTO
   saved: str = AUTO
@@ -92,15 +98,18 @@ BY_BACKEND = Choices()
 
 DEFAULTS = {
     "cpu": Choices(
-        gates_gradient="select", kernel_gradient="in_scan", saved="wide",
-        row_start="slice", skew="reshape", convolution="products",
-        head_products="visible", logits="by_channel", unroll=1, images_per_strip=8),
+        state_to_state="move_first", gates_gradient="select",
+        kernel_gradient="in_scan", saved="wide", row_start="slice", skew="reshape",
+        convolution="products", head_products="visible", logits="by_channel", unroll=1,
+        images_per_strip=8),
     "gpu": Choices(
-        gates_gradient="select", kernel_gradient="after_scan", saved="narrow",
-        row_start="select", skew="reshape", convolution="products",
-        head_products="masked", logits="by_channel", unroll=32, images_per_strip=1),
+        state_to_state="multiply_first", gates_gradient="select",
+        kernel_gradient="after_scan", saved="narrow", row_start="select",
+        skew="reshape", convolution="products", head_products="masked",
+        logits="by_channel", unroll=32, images_per_strip=1),
     "tpu": Choices(
-        gates_gradient="concatenate", kernel_gradient="after_scan", saved="narrow",
-        row_start="select", skew="concatenate", convolution="xla",
-        head_products="masked", logits="by_channel", unroll=1, images_per_strip=2),
+        state_to_state="move_first", gates_gradient="concatenate",
+        kernel_gradient="after_scan", saved="narrow", row_start="select",
+        skew="concatenate", convolution="xla", head_products="masked",
+        logits="by_channel", unroll=1, images_per_strip=2),
 }

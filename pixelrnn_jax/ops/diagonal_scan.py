@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
-from pixelrnn_jax.ops.lstm import State, lstm_scan
+from pixelrnn_jax.ops.lstm import Neighbours, State, lstm_scan
 
 
 def diagonal_scan(
@@ -72,77 +72,96 @@ def diagonal_scan(
 
     return pallas_scan.diagonal_scan(inputs, kernel, hidden, cell, period)
   flat = (directions, height * batch, -1)
-  initial = State(hidden, cell)
-  see = _see_by_slices
+  initial = State(hidden[:, None], cell[:, None])
+  see_above, see_left = _above, _left_by_slices
   if choices.resolve().row_start == "select":
     # Each position has a copy, so that its gradients are summed up after the scan.
-    initial = State(*(jnp.broadcast_to(s[:, None, None], shape) for s in initial))
-    see = _see_by_selection
+    initial = State(
+        *(jnp.broadcast_to(s, (directions, height * batch, units)) for s in initial))
+    see_above, see_left = _above_by_selection, _left_by_selection
 
-  def neighbours(t, state, initial):
-    before = State(*(s.reshape(shape) for s in state))
-    above, left, memory = see(t % period, before, initial)
-    seen = jnp.concatenate([above, left], axis=-1)
-    return seen.reshape(flat), memory.reshape(flat)
+  def maps(states, initial):
+    places = 1 if initial.shape[1] == 1 else height
+    return (
+        states.reshape(directions, height, batch, -1),
+        initial.reshape(directions, places, -1, initial.shape[-1]))
+
+  def see_hidden(t, states, initial):
+    both = maps(states, initial)
+    return [see_above(*both).reshape(flat), see_left(t % period, *both).reshape(flat)]
+
+  def see_cell(t, states, initial):
+    return see_left(t % period, *maps(states, initial)).reshape(flat)
 
   zeros = jnp.zeros((directions, height * batch, units), inputs.dtype)
   states = lstm_scan(
-      neighbours, inputs.reshape(steps, *flat),
+      Neighbours(see_hidden, see_cell), inputs.reshape(steps, *flat),
       kernel.reshape(directions, 2 * units, -1), initial, State(zeros, zeros),
       implementation, unroll, choices)
   return states.reshape(steps, *shape)
 
 
-# Two ways to return the states that the pixels of a diagonal see: the hidden states
-# above, the hidden states to the left and the cell states to the left, [D, H, B, h]
-# each. t is counted from where row 0 started. Row r starts at step t = r. From t = H on
-# no row starts. Rows that have not started hold arbitrary values. They are never read,
-# because a row reads only itself and the row above, which started one step earlier.
+# What the pixels of a diagonal see of a map of the diagonal before, [D, H, B, F]: above
+# and to the left. t is counted from where row 0 started. Row r starts at step t = r.
+# From t = H on no row starts. Rows that have not started hold arbitrary values. They
+# are never read, because a row reads only itself and the row above, which started one
+# step earlier.
+#
+# There are two ways to put the initial states in: as slices, from [D, 1, 1, F], or by a
+# selection, from [D, H, B, F].
 
 
-def _see_by_slices(
-    t: Int[Array, ""], before: State, initial: State
-) -> tuple[
-    Float[Array, "D H B h"], Float[Array, "D H B h"], Float[Array, "D H B h"]]:
-  """Return the states that are seen; slices are replaced by initial states [D, h]."""
-  left, memory = (
-      _start_row(s, t, i) for s, i in zip(before, initial, strict=True))
-  directions, _, batch, units = before.hidden.shape
-  top = jnp.broadcast_to(
-      initial.hidden[:, None, None], (directions, 1, batch, units))
-  return jnp.concatenate([top, before.hidden[:, :-1]], axis=1), left, memory
+def _above(
+    states: Float[Array, "D H B F"], initial: Float[Array, "D 1 1 F"]
+) -> Float[Array, "D H B F"]:
+  """Return what the pixels see above, with the initial state above row 0."""
+  directions, _, batch, features = states.shape
+  top = jnp.broadcast_to(initial, (directions, 1, batch, features))
+  return jnp.concatenate([top, states[:, :-1]], axis=1)
 
 
-def _see_by_selection(
-    t: Int[Array, ""], before: State, initial: State
-) -> tuple[
-    Float[Array, "D H B h"], Float[Array, "D H B h"], Float[Array, "D H B h"]]:
-  """Return the states that are seen; rows select initial states [D, H, B, h]."""
-  # As a constant of the full shape, the rows are compared where they are selected. Of
-  # an iota XLA compares a small one in kernels of its own, at each step.
-  row = np.broadcast_to(
-      np.arange(before.hidden.shape[1], dtype=np.int32)[None, :, None, None],
-      before.hidden.shape)
-  left, memory = (
-      jnp.where(row == t, i, s) for s, i in zip(before, initial, strict=True))
+def _above_by_selection(
+    states: Float[Array, "D H B F"], initial: Float[Array, "D H B F"]
+) -> Float[Array, "D H B F"]:
+  """Return what the pixels see above; row 0 selects the initial state."""
   # Move the rows down by one, and drop the last one.
-  zero = jnp.zeros((), before.hidden.dtype)
-  above = lax.pad(
-      before.hidden, zero, ((0, 0, 0), (1, -1, 0), (0, 0, 0), (0, 0, 0)))
-  return jnp.where(row == 0, initial.hidden, above), left, memory
+  zero = jnp.zeros((), states.dtype)
+  above = lax.pad(states, zero, ((0, 0, 0), (1, -1, 0), (0, 0, 0), (0, 0, 0)))
+  return jnp.where(_row_numbers(states) == 0, initial, above)
 
 
-def _start_row(
-    states: Float[Array, "D H B h"], t: Int[Array, ""], initial: Float[Array, "D h"]
-) -> Float[Array, "D H B h"]:
-  """Put the initial state to the left of the row that starts at step t.
+def _left_by_slices(
+    t: Int[Array, ""],
+    states: Float[Array, "D H B F"],
+    initial: Float[Array, "D 1 1 F"],
+) -> Float[Array, "D H B F"]:
+  """Return what the pixels see to the left; the row that starts is replaced.
 
   Args:
-    states: the states of the step before, [D, H, B, h].
     t: the step, counted from where row 0 started. From H on no row starts.
-    initial: [D, h].
+    states: the states of the step before.
+    initial: the initial state.
   """
   row = jnp.minimum(t, states.shape[1] - 1)
   old = lax.dynamic_index_in_dim(states, row, axis=1)
-  new = jnp.where(t == row, initial[:, None, None], old)
+  new = jnp.where(t == row, initial, old)
   return lax.dynamic_update_index_in_dim(states, new, row, axis=1)
+
+
+def _left_by_selection(
+    t: Int[Array, ""],
+    states: Float[Array, "D H B F"],
+    initial: Float[Array, "D H B F"],
+) -> Float[Array, "D H B F"]:
+  """Return what the pixels see to the left; the row that starts selects `initial`."""
+  return jnp.where(_row_numbers(states) == t, initial, states)
+
+
+def _row_numbers(states: Float[Array, "D H B F"]) -> Int[np.ndarray, "D H B F"]:
+  """Return the number of each position's row.
+
+  As a constant of the full shape, the rows are compared where they are selected. Of an
+  iota XLA compares a small one in kernels of its own, at each step.
+  """
+  rows = np.arange(states.shape[1], dtype=np.int32)
+  return np.broadcast_to(rows[None, :, None, None], states.shape)

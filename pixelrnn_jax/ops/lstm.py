@@ -5,12 +5,11 @@
     h_t = o tanh(c_t)
 
 The Row LSTM and the Diagonal BiLSTM differ only in which states of the step before a
-position sees. Each passes a linear function of those states. The loop over the steps
-and its gradient are shared.
+position sees: its neighbours. The loop over the steps and its gradient are shared.
 
 Shapes: S steps, N positions of a step (images times places), h hidden units, G = 4h
-gates, R = taps x h features of the neighbours' states side by side. `...` is nothing
-or the directions.
+gates, R = taps x h features of the neighbours' states side by side. F features and M
+positions, or 1, are of any map. `...` is nothing or the directions.
 """
 
 import dataclasses
@@ -43,10 +42,40 @@ class State(NamedTuple):
   cell: Float[Array, "*N h"]
 
 
-# (t, states of step t - 1, initial states) to (states seen, cell states before).
-Neighbours = Callable[
-    [Int[Array, ""], State, State],
-    tuple[Float[Array, "*D N R"], Float[Array, "*D N h"]]]
+class Neighbours(NamedTuple):
+  """What each position sees of the step before.
+
+  Both functions take (t, a map of step t - 1 [..., N, F], the map's value at the
+  initial states [..., M, F]). They move the positions of the map. They are linear and
+  treat all features alike. So what moves the hidden states can move their products with
+  a kernel just as well.
+
+  Attributes:
+    hidden: returns a list of maps, [..., N, F]: what each tap of K_ss sees.
+    cell: returns a map, [..., N, F]: the cell state that each position continues.
+  """
+
+  hidden: Callable[
+      [Int[Array, ""], Float[Array, "*D N F"], Float[Array, "*D M F"]],
+      list[Float[Array, "*D N F"]]]
+  cell: Callable[
+      [Int[Array, ""], Float[Array, "*D N F"], Float[Array, "*D M F"]],
+      Float[Array, "*D N F"]]
+
+  def side_by_side(
+      self,
+      t: Int[Array, ""],
+      hidden: Float[Array, "*D N h"],
+      initial: Float[Array, "*D M h"],
+  ) -> Float[Array, "*D N R"]:
+    """Return r_t, the hidden states that each position sees, [..., N, R].
+
+    Args:
+      t: the step.
+      hidden: h_{t-1}, [..., N, h].
+      initial: the learned initial state, [..., M, h].
+    """
+    return jnp.concatenate(self.hidden(t, hidden, initial), axis=-1)
 
 
 def lstm_cell(gates: Float[Array, "*N G"], cell: Float[Array, "*N h"]) -> State:
@@ -77,8 +106,8 @@ def lstm_scan(
 ) -> Float[Array, "S *D N h"]:
   """Run the LSTM over the leading axis of the inputs.
 
-      r_t, c = neighbours(t, state_{t-1}, initial)
-      h_t, c_t = cell(inputs_t + r_t K, c)
+      r_t      = neighbours.side_by_side(t, h_{t-1}, initial)
+      h_t, c_t = cell(inputs_t + r_t K, neighbours.cell(t, c_{t-1}, initial))
 
   There are two implementations. `autodiff` is the reference: the equations as they
   stand, with JAX's gradient. `fused` takes one tanh over all gates and has its own
@@ -87,13 +116,11 @@ def lstm_scan(
   is accumulated there, or computed after it; see `Choices`.
 
   Args:
-    neighbours: a function of t, the states of step t - 1 and `initial`. It returns
-      r_t, the hidden states that each position sees, [..., N, R], and the cell state
-      that each position continues, [..., N, h]. It must be linear in the states and
-      in `initial`: r_t in the hidden states only, c in the cell states only.
+    neighbours: which states of step t - 1 each position sees.
     inputs: K_is x with its biases, [S, ..., N, 4h].
     kernel: K_ss, [..., R, 4h].
-    initial: the learned initial states, which `neighbours` receives.
+    initial: the learned initial states, [..., M, h], which `neighbours` receives. M is
+      1, or N for a copy at each position.
     start: the states before the first step, [..., N, h].
     implementation: `fused` or `autodiff`.
     unroll: steps in one iteration of the compiled loop. More steps mean fewer
@@ -143,7 +170,8 @@ def _reference(
 
   def step(state, xs):
     t, x = xs
-    seen, cell = neighbours(t, state, initial)
+    seen = neighbours.side_by_side(t, state.hidden, initial.hidden)
+    cell = neighbours.cell(t, state.cell, initial.cell)
     gates = x.astype(at_least_float32(x.dtype)) + product(seen, kernel)
     o, f, i, g = jnp.split(gates, GATES, axis=-1)
     o, f, i = (jax.nn.sigmoid(gate) for gate in (o, f, i))
@@ -263,11 +291,13 @@ def _forward(
     start: State,
 ) -> tuple[Float[Array, "S *D N h"], Derivatives]:
   """Return the hidden states and the derivatives of all steps."""
+  multiply = _multiply(neighbours, choices, kernel, initial.hidden)
 
   def step(state, xs):
     t, x = xs
-    seen, before = neighbours(t, state, initial)
-    activated = _activate(x.astype(at_least_float32(x.dtype)) + product(seen, kernel))
+    before = neighbours.cell(t, state.cell, initial.cell)
+    gates = x.astype(at_least_float32(x.dtype)) + multiply(t, state.hidden)
+    activated = _activate(gates)
     state = _update(activated, before)
     state = State(state.hidden.astype(x.dtype), state.cell)
     derivatives = _update_derivatives(activated, before, state.cell)
@@ -280,6 +310,35 @@ def _forward(
 
   steps = jnp.arange(len(inputs))
   return lax.scan(step, start, (steps, inputs), unroll=choices.unroll)[1]
+
+
+def _multiply(
+    neighbours: Neighbours,
+    choices: Choices,
+    kernel: Float[Array, "*D R G"],
+    initial: Float[Array, "*D M h"],
+) -> Callable[[Int[Array, ""], Float[Array, "*D N h"]], Float[Array, "*D N G"]]:
+  """Return the function (t, h_{t-1}) to r_t K; see `Choices.state_to_state`."""
+  if choices.state_to_state == "move_first":
+    return lambda t, hidden: product(
+        neighbours.side_by_side(t, hidden, initial), kernel)
+  # Multiply by the kernels of all taps at once, [..., h, taps G]. Then move each tap's
+  # product to the positions that see it.
+  taps = kernel.shape[-2] // initial.shape[-1]
+  kernels = jnp.concatenate(jnp.split(kernel, taps, axis=-2), axis=-1)
+
+  def by_tap(states):
+    return jnp.split(product(states, kernels), taps, axis=-1)
+
+  initial_products = by_tap(initial)
+
+  def multiply_first(t, hidden):
+    products = zip(by_tap(hidden), initial_products, strict=True)
+    seen = [
+        neighbours.hidden(t, *both)[tap] for tap, both in enumerate(products)]
+    return functools.reduce(jnp.add, seen)
+
+  return multiply_first
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -328,11 +387,12 @@ def _fused_backward(
   def step(carry, xs):
     t, state_gradient, kernel_gradient, initial_gradient = carry
     output_gradient, derivative, hidden_before = xs
-    # `neighbours` is linear, so its transpose needs no states, and r_t depends on
-    # the hidden ones only. The cell states may be anything here.
-    (seen, _), transpose = jax.vjp(
-        lambda state, initial: neighbours(t, state, initial),
-        State(hidden_before, no_cell), initial)
+    # The neighbours are linear functions, so their transposes need no states: the cell
+    # states may be anything here.
+    seen, to_hidden = jax.vjp(
+        functools.partial(neighbours.side_by_side, t), hidden_before, initial.hidden)
+    _, to_cell = jax.vjp(
+        functools.partial(neighbours.cell, t), no_cell, initial.cell)
     # h_t enters the output and the next step; c_t enters h_t and the next step.
     hidden_gradient = (
         state_gradient.hidden.astype(wide) + output_gradient.astype(wide))
@@ -342,10 +402,13 @@ def _fused_backward(
     gates = gates.astype(hidden.dtype)
     seen_gradient = product(gates, transposed).astype(seen.dtype)
     # Pass the gradient on to the states that this step has seen.
-    state_gradient, more = transpose((seen_gradient, cell_gradient * derivative.cell))
+    hidden_gradient, more_hidden = to_hidden(seen_gradient)
+    cell_gradient, more_cell = to_cell(cell_gradient * derivative.cell)
+    state_gradient = State(hidden_gradient, cell_gradient)
     if in_scan:
       kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
-    initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
+    initial_gradient = State(
+        initial_gradient.hidden + more_hidden, initial_gradient.cell + more_cell)
     return (t - 1, state_gradient, kernel_gradient, initial_gradient), gates
 
   before = jnp.concatenate([start.hidden[None], hidden[:-1]])
@@ -359,9 +422,8 @@ def _fused_backward(
       step, last, (gradient, derivatives, before), reverse=True,
       unroll=choices.unroll)
   if not in_scan:
-    seen = jax.vmap(
-        lambda t, hidden: neighbours(t, State(hidden, no_cell), initial)[0])(
-            jnp.arange(len(hidden)), before)
+    seen = jax.vmap(neighbours.side_by_side, in_axes=(0, 0, None))(
+        jnp.arange(len(hidden)), before, initial.hidden)
     kernel_gradient = jnp.einsum(
         "s...nr,s...nm->...rm", seen, gates, preferred_element_type=wide)
   if choices.unroll > 1:

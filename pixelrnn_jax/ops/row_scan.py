@@ -7,24 +7,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pixelrnn_jax.ops.choices import BY_BACKEND, Choices
-from pixelrnn_jax.ops.lstm import State, lstm_scan, product
+from pixelrnn_jax.ops.lstm import Neighbours, State, lstm_scan, product
 
 
 def row_neighbours(
-    row: Float[Array, "W B h"], taps: int
-) -> Float[Array, "W B Kh"]:
-  """Return the states that each position of a row sees in the row above.
+    row: Float[Array, "W B F"], taps: int
+) -> list[Float[Array, "W B F"]]:
+  """Return what each position of a row sees in the row above.
 
   Args:
-    row: the states of the row above, [W, B, h]. Beyond its edges states are zero.
+    row: the row above, [W, B, F]. Beyond its edges there are zeros.
     taps: K.
 
   Returns:
-    [W, B, K h], the K states from left to right.
+    K maps [W, B, F], what the taps see from left to right.
   """
   width = len(row)
   padded = jnp.pad(row, ((taps // 2, taps // 2), (0, 0), (0, 0)))
-  return jnp.concatenate([padded[j : j + width] for j in range(taps)], axis=-1)
+  return [padded[j : j + width] for j in range(taps)]
 
 
 def row_state_to_state(
@@ -41,7 +41,7 @@ def row_state_to_state(
   """
   taps, units, _ = kernel.shape
   kernel = kernel.reshape(taps * units, -1).astype(row.dtype)
-  return product(row_neighbours(row, taps), kernel)
+  return product(jnp.concatenate(row_neighbours(row, taps), axis=-1), kernel)
 
 
 def row_scan(
@@ -85,17 +85,20 @@ def row_scan(
   height, width, batch, _ = inputs.shape
   taps, units, _ = kernel.shape
 
-  def neighbours(t, state, initial):
-    # Every row is whole, so the initial state enters only before the first row.
+  # Every row is whole, so the initial state enters only before the first row.
+  def see_hidden(t, states, initial):
     del t, initial
-    row = state.hidden.reshape(width, batch, units)
-    seen = row_neighbours(row, taps)
-    return seen.reshape(width * batch, taps * units), state.cell
+    row = states.reshape(width, batch, -1)
+    return [x.reshape(width * batch, -1) for x in row_neighbours(row, taps)]
 
-  initial = State(hidden, cell)
+  def see_cell(t, states, initial):
+    del t, initial
+    return states
+
+  initial = State(hidden[None], cell[None])
   start = State(*(jnp.broadcast_to(s, (width * batch, units)) for s in initial))
   states = lstm_scan(
-      neighbours, inputs.reshape(height, width * batch, -1),
+      Neighbours(see_hidden, see_cell), inputs.reshape(height, width * batch, -1),
       kernel.reshape(taps * units, -1), initial, start, implementation, unroll,
       choices)
   return states.reshape(height, width, batch, units)

@@ -94,10 +94,10 @@ FULL = Plan(
     scans=("row_lstm_imagenet32", "row_lstm_cifar10", "diagonal_bilstm_cifar10"),
     choices=(
         ("row_lstm_cifar10", (
-            "implementation", "gates_gradient", "kernel_gradient", "saved", "unroll",
-            "convolution", "logits", "rematerialize")),
+            "implementation", "state_to_state", "gates_gradient", "kernel_gradient",
+            "saved", "unroll", "convolution", "logits", "rematerialize")),
         ("diagonal_bilstm_cifar10", (
-            "implementation", "row_start", "skew", "saved", "unroll",
+            "implementation", "state_to_state", "row_start", "skew", "saved", "unroll",
             "images_per_strip")),
         ("pixel_cnn_cifar10", ("convolution", "head_products", "logits")),
     ),

@@ -184,6 +184,8 @@ def test_gradients(scan, size):
 @pytest.mark.parametrize("dtype, tolerance, choices", [
     ("float64", 1e-12, DEFAULTS["cpu"]),
     ("float64", 1e-12, DEFAULTS["gpu"]),
+    ("float64", 1e-12,
+     dataclasses.replace(DEFAULTS["cpu"], state_to_state="multiply_first")),
     ("float32", 1e-5, DEFAULTS["cpu"]),
     ("float32", 1e-5, DEFAULTS["gpu"]),
     ("bfloat16", 5e-2, DEFAULTS["cpu"]),
