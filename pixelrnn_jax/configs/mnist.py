@@ -5,7 +5,7 @@
 | config                         | paper, test | ours, test       | trained on    |
 |--------------------------------|-------------|------------------|---------------|
 | `diagonal_bilstm_mnist_1layer` | 80.75 nats  | 80.241 +/- 0.199 | one CPU core  |
-| `diagonal_bilstm_mnist`        | 79.20 nats  | 79.539 +/- 0.197 | two CPU cores |
+| `diagonal_bilstm_mnist`        | 79.20 nats  | 78.962 +/- 0.195 | two CPU cores |
 | `row_lstm_mnist`               | 80.54 nats  | 80.415 +/- 0.201 | two CPU cores |
 | `pixel_cnn_mnist`              | 81.30 nats  | 84.175 +/- 0.202 | two CPU cores |
 
@@ -28,7 +28,8 @@ sampling noise. The last 2,000 training images are the validation split. The oth
 Departures: the optimiser is Muon, with a learning rate that decays linearly to 0 and
 gradients clipped at a global norm of 1. The paper has RMSProp: `NAME:rmsprop`. It names
 neither RMSProp's constants nor a schedule. The paper's batch of 16 is 64 in
-`diagonal_bilstm_mnist_1layer`.
+`diagonal_bilstm_mnist_1layer`. `diagonal_bilstm_mnist` has weight decay. Without it, it
+learns the noise of the training images' binarisation by heart.
 """
 
 from pixelrnn_jax.configs.schema import (
@@ -42,7 +43,7 @@ from pixelrnn_jax.configs.schema import (
 
 def _mnist(
     kind: str, layers: int, hidden: int, steps: int, batch_size: int, rate: float,
-    kernel_size: int = 3,
+    kernel_size: int = 3, weight_decay: float = 0.0,
 ) -> Config:
   """Return a config with MNIST's data and training."""
   return Config(
@@ -55,7 +56,7 @@ def _mnist(
           source="packaged_mnist", binarization="static", validation_images=2_000),
       optimizer=OptimizerConfig(
           name="muon", learning_rate=rate, adam_learning_rate=rate,
-          warmup_steps=100, decay_steps=-1,
+          weight_decay=weight_decay, warmup_steps=100, decay_steps=-1,
           decay_shape="linear"),
       train=TrainConfig(
           batch_size=batch_size, steps=steps, eval_every=2_000, checkpoint_every=1_000),
@@ -69,9 +70,10 @@ def diagonal_bilstm_mnist_1layer() -> Config:
 
 
 def diagonal_bilstm_mnist() -> Config:
-  """Diagonal BiLSTM, 7 layers, h = 16. Paper: 79.20 nats. Ours: 79.539."""
+  """Diagonal BiLSTM, 7 layers, h = 16. Paper: 79.20 nats. Ours: 78.962."""
   return _mnist(
-      "diagonal_bilstm", layers=7, hidden=16, steps=20_000, batch_size=16, rate=3e-3)
+      "diagonal_bilstm", layers=7, hidden=16, steps=40_000, batch_size=16, rate=3e-3,
+      weight_decay=0.05)
 
 
 def row_lstm_mnist() -> Config:
