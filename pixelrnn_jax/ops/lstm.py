@@ -51,13 +51,14 @@ class Neighbours(NamedTuple):
   a kernel just as well.
 
   Attributes:
-    hidden: returns a list of maps, [..., N, F]: what each tap of K_ss sees.
+    hidden: returns a list of maps: what each tap of K_ss sees. In these maps N may be
+      several axes, such as rows and images.
     cell: returns a map, [..., N, F]: the cell state that each position continues.
   """
 
   hidden: Callable[
       [Int[Array, ""], Float[Array, "*D N F"], Float[Array, "*D M F"]],
-      list[Float[Array, "*D N F"]]]
+      list[Float[Array, "*DN F"]]]
   cell: Callable[
       [Int[Array, ""], Float[Array, "*D N F"], Float[Array, "*D M F"]],
       Float[Array, "*D N F"]]
@@ -75,7 +76,8 @@ class Neighbours(NamedTuple):
       hidden: h_{t-1}, [..., N, h].
       initial: the learned initial state, [..., M, h].
     """
-    return jnp.concatenate(self.hidden(t, hidden, initial), axis=-1)
+    seen = jnp.concatenate(self.hidden(t, hidden, initial), axis=-1)
+    return seen.reshape(*hidden.shape[:-1], -1)
 
 
 def lstm_cell(gates: Float[Array, "*N G"], cell: Float[Array, "*N h"]) -> State:
@@ -336,7 +338,7 @@ def _multiply(
     products = zip(by_tap(hidden), initial_products, strict=True)
     seen = [
         neighbours.hidden(t, *both)[tap] for tap, both in enumerate(products)]
-    return functools.reduce(jnp.add, seen)
+    return functools.reduce(jnp.add, seen).reshape(*hidden.shape[:-1], -1)
 
   return multiply_first
 

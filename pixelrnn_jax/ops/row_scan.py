@@ -89,7 +89,7 @@ def row_scan(
   def see_hidden(t, states, initial):
     del t, initial
     row = states.reshape(width, batch, -1)
-    return [x.reshape(width * batch, -1) for x in row_neighbours(row, taps)]
+    return row_neighbours(row, taps)
 
   def see_cell(t, states, initial):
     del t, initial
