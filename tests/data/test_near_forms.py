@@ -243,7 +243,7 @@ def test_colour_images_and_a_binary_model(tmp_path):
                      "pixel_cnn_cifar10.*image_shape='.28, 28, 3.'.*levels=256"
                      ".*binarization=none"):
     load_source(config, "test")
-  with pytest.raises(InputError, match="levels=2, 3 channel"):
+  with pytest.raises(InputError, match="black and white values .model.levels=2."):
     load_source(make_config(path, (28, 28, 3), 2), "test")
   with pytest.raises(InputError, match="0.jpg' is in colour, but the model"):
     GivenImages([str(path)], (28, 28, 1), 2).read(1)
