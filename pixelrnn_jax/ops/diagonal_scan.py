@@ -4,6 +4,8 @@ Shapes: H height, W width, T = H + W - 1 diagonals, D directions, B batch,
 h hidden units, G = 4h gates.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -72,19 +74,20 @@ def diagonal_scan(
 
     return pallas_scan.diagonal_scan(inputs, kernel, hidden, cell, period)
   flat = (directions, height * batch, -1)
-  initial = State(hidden[:, None], cell[:, None])
-  see_above, see_left = _above, _left_by_slices
+  see_above, see_left, copies = _above, _left_by_slices, (1, 1)
   if choices.resolve().row_start == "select":
-    # Each position has a copy, so that its gradients are summed up after the scan.
-    initial = State(
-        *(jnp.broadcast_to(s, (directions, height * batch, units)) for s in initial))
+    # Each position has a copy of the initial state, so that the gradients of the copies
+    # are summed up after the scan.
     see_above, see_left = _above_by_selection, _left_by_selection
+    copies = (height, batch)
+  initial = State(*(
+      jnp.broadcast_to(s[:, None], (directions, math.prod(copies), units))
+      for s in (hidden, cell)))
 
   def maps(states, initial):
-    places = 1 if initial.shape[1] == 1 else height
     return (
         states.reshape(directions, height, batch, -1),
-        initial.reshape(directions, places, -1, initial.shape[-1]))
+        initial.reshape(directions, *copies, -1))
 
   def see_hidden(t, states, initial):
     both = maps(states, initial)

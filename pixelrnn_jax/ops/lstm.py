@@ -8,8 +8,9 @@ The Row LSTM and the Diagonal BiLSTM differ only in which states of the step bef
 position sees: its neighbours. The loop over the steps and its gradient are shared.
 
 Shapes: S steps, N positions of a step (images times places), h hidden units, G = 4h
-gates, R = taps x h features of the neighbours' states side by side. F features and M
-positions, or 1, are of any map. `...` is nothing or the directions.
+gates, R = taps x h features of the neighbours' states side by side. A map has F
+features. At the initial states it has M values: N, or 1 for all positions. `...` is
+nothing or the directions.
 """
 
 import dataclasses
@@ -404,13 +405,11 @@ def _fused_backward(
     gates = gates.astype(hidden.dtype)
     seen_gradient = product(gates, transposed).astype(seen.dtype)
     # Pass the gradient on to the states that this step has seen.
-    hidden_gradient, more_hidden = to_hidden(seen_gradient)
-    cell_gradient, more_cell = to_cell(cell_gradient * derivative.cell)
-    state_gradient = State(hidden_gradient, cell_gradient)
+    state_gradient, more = map(
+        State, to_hidden(seen_gradient), to_cell(cell_gradient * derivative.cell))
     if in_scan:
       kernel_gradient += product(jnp.swapaxes(seen, -1, -2), gates)
-    initial_gradient = State(
-        initial_gradient.hidden + more_hidden, initial_gradient.cell + more_cell)
+    initial_gradient = jax.tree.map(jnp.add, initial_gradient, more)
     return (t - 1, state_gradient, kernel_gradient, initial_gradient), gates
 
   before = jnp.concatenate([start.hidden[None], hidden[:-1]])
