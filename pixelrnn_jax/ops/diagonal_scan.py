@@ -91,7 +91,7 @@ def diagonal_scan(
 
   def see_hidden(t, states, initial):
     both = maps(states, initial)
-    return [see_above(*both), see_left(t % period, *both)]
+    return [x.reshape(flat) for x in (see_above(*both), see_left(t % period, *both))]
 
   def see_cell(t, states, initial):
     return see_left(t % period, *maps(states, initial)).reshape(flat)
