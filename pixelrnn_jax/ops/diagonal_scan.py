@@ -75,11 +75,15 @@ def diagonal_scan(
     return pallas_scan.diagonal_scan(inputs, kernel, hidden, cell, period)
   flat = (directions, height * batch, -1)
   see_above, see_left, copies = _above, _left_by_slices, (1, 1)
+  seen = (directions, height, batch, -1)
   if choices.resolve().row_start == "select":
     # Each position has a copy of the initial state, so that the gradients of the copies
     # are summed up after the scan.
     see_above, see_left = _above_by_selection, _left_by_selection
     copies = (height, batch)
+    # Flatten the maps before they are put side by side. The programs of accelerators
+    # have fewer copies so, a CPU's is slower.
+    seen = flat
   initial = State(*(
       jnp.broadcast_to(s[:, None], (directions, math.prod(copies), units))
       for s in (hidden, cell)))
@@ -91,7 +95,7 @@ def diagonal_scan(
 
   def see_hidden(t, states, initial):
     both = maps(states, initial)
-    return [x.reshape(flat) for x in (see_above(*both), see_left(t % period, *both))]
+    return [x.reshape(seen) for x in (see_above(*both), see_left(t % period, *both))]
 
   def see_cell(t, states, initial):
     return see_left(t % period, *maps(states, initial)).reshape(flat)
